@@ -110,12 +110,7 @@ class Limits:
                 raise UsageError(f"memory_reserve={self.memory_reserve!r} must be a number of bytes, 'auto' or None")
             _whole("memory_reserve", self.memory_reserve)
         for name in ("setup_s", "grace_s", "terminate_s"):
-            value = getattr(self, name)
-            if value is None:
-                raise UsageError(f"{name}=None must be a number of seconds")
-            _positive(name, value, zero=name != "setup_s")
-            # float("inf") is welcome: "never" is a long time.
-            object.__setattr__(self, name, min(value, FOREVER_S))
+            object.__setattr__(self, name, check_seconds(name, getattr(self, name), zero=name != "setup_s"))
 
 
 @record
@@ -172,6 +167,20 @@ class Retry:
             wait = self.wait_max_s
         wait = min(self.wait_max_s, wait, FOREVER_S)
         return wait * (1 - self.jitter * rng.random())
+
+
+def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
+    """A number of seconds, checked: 0 or more (or above 0), and no more than can be counted.
+
+    Args:
+        name: For the message.
+        value: It; infinity is as long as can be counted.
+        zero: Whether it may be 0.
+    """
+    if value is None:
+        raise UsageError(f"{name}=None must be a number of seconds")
+    _positive(name, value, zero=zero)
+    return min(value, FOREVER_S)
 
 
 def check_timeout(timeout: float | None) -> float | None:

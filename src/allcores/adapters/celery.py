@@ -27,6 +27,7 @@ from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, q
 from allcores.errors import AllcoresError, UsageError
 from allcores.jobs.lead_duty import BEAT_S
 from allcores.jobs.tasks import Place
+from allcores.limits import check_seconds
 
 log = logging.getLogger("celery.worker")
 #: it comes without types
@@ -70,7 +71,7 @@ def make_app(
             again after eight of them.
 
     Raises:
-        UsageError: The store or the broker is none.
+        UsageError: The store or the broker is none, or the grace.
         StoreError: The store cannot be opened.
     """
     if not isinstance(broker, str) or not broker.startswith(("redis://", "rediss://", "redis+socket://")):
@@ -78,6 +79,7 @@ def make_app(
             f"broker={broker!r} is no address of a Redis: write redis://host:6379/0 (allcores counts the messages that"
             " wait there, to send again those that are lost)"
         )
+    grace = check_seconds("grace", grace)
     queue = queue_of(store) if queue is None else queue
     app = celery.Celery("allcores", broker=broker, set_as_current=False)
     transport = {

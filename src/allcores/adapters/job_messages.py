@@ -26,6 +26,7 @@ from allcores.jobs.store import JobStore
 from allcores.jobs.supervisor import Supervisor
 from allcores.jobs.tasks import Place, Registry
 from allcores.jobs.trouble import may_tell
+from allcores.limits import check_seconds
 
 log = logging.getLogger("allcores.jobs")
 
@@ -155,7 +156,7 @@ class JobWorker:
         window: int = WINDOW,
     ) -> None:
         self._where, self._tasks, self._make_messages = store, tasks, messages
-        self._workers, self._grace, self._beat_s = workers, grace, beat_s
+        self._workers, self._grace, self._beat_s = workers, check_seconds("grace", grace), beat_s
         self._again_s, self._window = again_s, window
         self._store: SharedStore | None = None
         self._supervisor: Supervisor | None = None

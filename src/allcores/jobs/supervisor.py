@@ -37,7 +37,7 @@ from allcores.jobs.store_side import StoreSide
 from allcores.jobs.tasks import Place, Registry
 from allcores.jobs.trouble import TROUBLE_S, Trouble
 from allcores.jobs.webhooks import WebhookDuty
-from allcores.limits import Limits, check_workers
+from allcores.limits import Limits, check_seconds, check_workers
 from allcores.system.cores import core_budget
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Supervisor:
         retention: What is kept of jobs that have ended; None: the defaults of `Retention`.
 
     Raises:
-        UsageError: If the tasks cannot be loaded.
+        UsageError: If the tasks cannot be loaded, or a number makes no sense.
     """
 
     def __init__(
@@ -88,9 +88,10 @@ class Supervisor:
         self.registry = tasks if isinstance(tasks, Registry) else Registry.load(tasks)
         cores = core_budget().workers if workers is None else workers
         check_workers(cores)
+        boot_s = check_seconds("boot_s", boot_s, zero=False)
         folder = os.fspath(store.folder)
         self._folder = folder
-        self._grace = grace
+        self._grace = check_seconds("grace", grace)
         self._policy = Policy(max_crashes)
         self._shares = CoreShares(cores)
         self._selector = selectors.DefaultSelector()

@@ -12,6 +12,8 @@ import pytest
 from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
 
 from allcores import failpoints
+from allcores.adapters.job_messages import JobWorker
+from allcores.errors import UsageError
 from allcores.jobs import AlreadySupervised, JobStore, Queue, Supervisor, health
 from allcores.jobs.claims import Choose
 from allcores.jobs.ends import End
@@ -42,6 +44,18 @@ def test_a_supervisor_is_alone(queue: Queue, supervise: Any, tmp_path: Path) -> 
         with pytest.raises(AlreadySupervised) as caught:
             Supervisor(store, TASKS).run()
     assert caught.value.pid == supervisor.program.pid
+
+
+@pytest.mark.parametrize("grace", [float("nan"), -1.0, "10", True, None])
+def test_a_grace_that_makes_no_sense_is_refused(tmp_path: Path, grace: Any) -> None:
+    """Before anything is begun: a supervisor with NaN would end the jobs that run never, or at once."""
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        with pytest.raises(UsageError, match=f"grace={grace!r}"):
+            Supervisor(store, TASKS, grace=grace)
+        with pytest.raises(UsageError, match=f"boot_s={grace!r}"):
+            Supervisor(store, TASKS, boot_s=grace)
+    with pytest.raises(UsageError, match=f"grace={grace!r}"):
+        JobWorker(tmp_path / "jobs.sqlite", TASKS, lambda: pytest.fail("no messages"), grace=grace)
 
 
 def test_a_stopped_supervisor_goes_on(queue: Queue, supervise: Any, tmp_path: Path) -> None:
