@@ -203,9 +203,9 @@ def test_flask_has_the_supervisor_as_a_command(tmp_path: Path, warm_jobs: Interp
     assert "flask --app app allcores work" in DEPLOY
     project(tmp_path)
     serve = ["-m", "flask", "--app", "app", "run", "--debug", "--port", "0"]
-    command = ["-m", "flask", "--app", "app", "allcores", "work"]
+    command = ["-m", "flask", "--app", "app", "allcores", "work", "--workers", "2", "--grace", "5"]
     with (
-        supervisor(tmp_path, *command, codes=(0, 143, -signal.SIGTERM), environ=settings(tmp_path)) as work,
+        supervisor(tmp_path, *command, environ=settings(tmp_path)) as work,
         started(serve, tmp_path, r"http://127\.0\.0\.1:(\d+)", **settings(tmp_path)) as server,
     ):
         use(server)

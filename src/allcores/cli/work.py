@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allcores.cli.exits import Exit, missing_extra
+from allcores.cli.exits import missing_extra
 from allcores.cli.jobs import open_store, store_option
 from allcores.cli.output import Seconds, say
-from allcores.system.terminal_text import safe_line
+from allcores.jobs.until_signal import GRACE_S, run_until_signal
 
 if TYPE_CHECKING:
     from allcores.jobs.tasks import Registry
 
-#: seconds that running jobs get when the supervisor is asked to end
-GRACE_S = 10.0
 #: seconds beyond those before a supervisor whose parent is gone kills itself
 SPARE_S = 10.0
 
@@ -60,23 +57,10 @@ def _work(*, tasks: Sequence[str], store: str | None, workers: int | None, grace
     from allcores.jobs.supervisor import Supervisor
 
     supervisor = Supervisor(opened, registry, workers=workers, grace=grace)
-    received: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        received.append(number)
-        supervisor.stop(now=len(received) > 1)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`, or a shell's `&`
-            signal.signal(number, stop)
-    logging.basicConfig(format="allcores: %(message)s", level=logging.INFO)
-    if not with_parent and opened.supervisor_pid() is None:
-        say(safe_line(f"runs the jobs of {opened.name}: {', '.join(sorted(registry))}; Ctrl-C ends it"))
     try:
-        supervisor.run()
+        return run_until_signal(supervisor, None if with_parent else say)
     finally:
         opened.close()
-    return Exit.INTERRUPTED if received and received[0] == signal.SIGINT else Exit.TERMINATED
 
 
 def load_tasks(places: Sequence[str]) -> Registry:

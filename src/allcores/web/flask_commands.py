@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 from flask.cli import with_appcontext
 
+from allcores.errors import UsageError
+from allcores.jobs.errors import AlreadySupervised, JobsError, SchemaTooNew, StoreError
+from allcores.jobs.until_signal import GRACE_S, run_until_signal
 from allcores.web.state import current
+
+#: how `work` ends for errors, as `allcores work` does: the first kind that fits
+_CODES = ((AlreadySupervised, 6), (SchemaTooNew, 2), (StoreError, 4), (Exception, 2))
+
+
+class _Failed(click.ClickException):
+    """Ends a command with a sentence, and a code."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.exit_code = next(code for kind, code in _CODES if isinstance(error, kind))  # type: ignore[misc]
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value!r} is no number of seconds.", ctx, param)
+    return value
 
 
 def add(group: click.Group) -> None:
     """Add the commands to a blueprint's group."""
     group.command("address", help="Print the address of the console, with its token.")(with_appcontext(address))
-    group.command("work", help="Run the jobs of this app's store until it is told to end.")(with_appcontext(work))
+    group.command("work", help="Run the jobs of this app's store, on all cores, until Ctrl-C or SIGTERM.")(
+        _workers(_grace(with_appcontext(work)))
+    )
 
 
 def address() -> None:
@@ -23,11 +47,28 @@ def address() -> None:
         click.echo("The app itself says who may come in (ALLCORES_AUTHORIZE).")
 
 
-def work() -> None:
-    """Run jobs until SIGTERM or Ctrl-C."""
+_workers = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Jobs at a time. Default: the core budget."
+)
+_grace = click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=GRACE_S,
+    show_default=True,
+    callback=_seconds,
+    metavar="SECONDS",
+    help="What running jobs get when it ends; those that are not done by then run again later.",
+)
+
+
+def work(workers: int | None, grace: float) -> None:
+    """Run jobs until SIGTERM or Ctrl-C; options and exit codes are those of `allcores work`."""
     from allcores.jobs.supervisor import Supervisor
 
-    console = current()
-    supervisor = Supervisor(console.store, console.tasks)
-    supervisor.handle_signals()
-    supervisor.run()
+    try:
+        console = current()
+        supervisor = Supervisor(console.store, console.tasks, workers=workers, grace=grace)
+        code = run_until_signal(supervisor, lambda line: click.echo(line, err=True))
+    except (JobsError, UsageError) as error:
+        raise _Failed(error) from error
+    click.get_current_context().exit(code)
