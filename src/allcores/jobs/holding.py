@@ -34,7 +34,9 @@ AWAY_S = 3_600.0
 
 
 class _Attempt(threading.Thread):
-    """One attempt to take the lock again: a server that does not answer takes its time, and jobs need not wait for it.
+    """One attempt to take the lock again, or to reach the server that has its record.
+
+    A server that does not answer takes its time, and jobs need not wait for it.
 
     Attributes:
         done: It has ended.
@@ -105,12 +107,16 @@ class Holding:
             AlreadySupervised: Another supervisor has taken over.
             StoreError: The right to claim is lost for good, or the server was away for too long.
         """
-        if (self._attempt is not None or not self._lock.held) and not self._regained(now):
+        if (self._attempt is not None or self._is_missing()) and not self._regained(now):
             return False
         return self._seen == self._store.sessions_lost or self._is_sure(now)
 
+    def _is_missing(self) -> bool:
+        """Whether the lock was lost, or is in a store whose server is away."""
+        return not self._lock.held or (self._lock.in_store and self._trouble.away)
+
     def _regained(self, now: float) -> bool:
-        """Take the lock again, if it was lost with its session in the server."""
+        """Take the lock again, if it was lost with its session in the server; see that the server is there."""
         if not self._lock.may_return:
             raise self._lock.loss()
         self._seen = None
@@ -125,7 +131,7 @@ class Holding:
             return False
         if now < self._trouble.until:
             return False
-        if now > self._away_since + AWAY_S:
+        if now > self._away_since + AWAY_S and not self._lock.in_store:
             raise StoreAway(
                 f"the server of the store {self._store.name} was away for {seconds_text(now - self._away_since)}, and"
                 " another supervisor may have its jobs by now: this one ends, and what still runs here is run again"

@@ -49,11 +49,23 @@ class Delivery:
 
 
 class Lease:
-    """The right to claim in a store, as long as its holder is heard of; released by `release`."""
+    """The right to claim in a store, as long as its holder is heard of; released by `release`.
 
-    def __init__(self, release: Callable[[], None]) -> None:
+    Args:
+        release: Called when it is given back.
+        ask: Asks the store for something. Any thread.
+
+    Attributes:
+        held: It was not lost, as far as is known.
+        in_store: See `SupervisorLock`.
+    """
+
+    in_store = True
+
+    def __init__(self, release: Callable[[], None], ask: Callable[[], object]) -> None:
         self.held = True
         self._release = release
+        self._ask = ask
 
     def loss(self) -> StoreError:
         """Why it is held no longer, in words."""
@@ -61,12 +73,12 @@ class Lease:
 
     @property
     def may_return(self) -> bool:
-        """Whether it can be had again: it is lost for good."""
-        return False
+        """Whether `regain` can be asked for: one that was lost is lost for good."""
+        return self.held
 
     def regain(self) -> None:
-        """Have it again. Raises: StoreError, always."""
-        raise self.loss()
+        """See that the server of the store is back. Any thread. Raises: StoreError."""
+        self._ask()
 
     def release(self) -> None:
         """Give it back."""
@@ -124,7 +136,7 @@ class SharedStore(JobStore):
     def become_supervisor(self) -> Lease:  # type: ignore[override]
         """Take a lease, under which jobs may be claimed. Raises: StoreError."""
         self.put_record(leases.LEASE, self.holder, self._body())
-        self._lease = Lease(self._end)
+        self._lease = Lease(self._end, self.change_number)
         return self._lease
 
     def _end(self) -> None:

@@ -35,10 +35,16 @@ class SupervisorLock:
         before_release: Called before others may have it.
         wait_s: How long a session in the store's server that has the lock may take to end.
 
+    Attributes:
+        in_store: It is a record in the store, so that only the store can say whether its server is there. This one is
+            lost with its session in the server.
+
     Raises:
         AlreadySupervised: Another process has it.
         StoreError: It cannot be taken.
     """
+
+    in_store = False
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ class Trouble:
     Attributes:
         text: It; "" if there is none.
         until: The store is not asked before, by the monotonic clock.
+        away: It is that the server of the store is away.
         waits: To ask all the same would take a connection's or a lock's time.
     """
 
@@ -28,7 +29,7 @@ class Trouble:
         self._name = name
         self.text = ""
         self.until = 0.0
-        self.waits = False
+        self.away = self.waits = False
         self._since = 0.0
         #: what was told, and when: several that come in turns are each told once a minute
         self._told: dict[object, float] = {}
@@ -43,14 +44,14 @@ class Trouble:
         if may_tell(self._told, what, now):
             log.warning("%s%s", error, "; what runs goes on, and it is tried again" if away else "")
         self.text = str(error)
-        self.waits = away or isinstance(error, StoreBusy)
+        self.away, self.waits = away, away or isinstance(error, StoreBusy)
         self.until = now + TROUBLE_S
 
     def over(self, now: float) -> None:
         """It was used."""
         if self.text:
             log.info("the store %s can be used again, after %s", self._name, seconds_text(now - self._since))
-            self.text, self.waits = "", False
+            self.text, self.away, self.waits = "", False, False
             self._told.clear()
 
 

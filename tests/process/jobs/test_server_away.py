@@ -13,6 +13,7 @@ from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
 
 from allcores.jobs import AlreadySupervised, JobStore, Queue, State, Supervisor, health, holding, supervisor_lock
 from allcores.jobs.errors import StoreAway
+from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.supervisor_lock import SupervisorLock
 
 
@@ -88,6 +89,43 @@ def test_a_server_that_restarts_costs_a_job_nothing(
     assert len(told) == 2, told
     assert "cannot be reached" in told[0] and "what runs goes on" in told[0]
     assert "can be used again" in told[1]
+
+
+def test_a_server_that_restarts_costs_one_of_several_supervisors_nothing(
+    server: postgresql.Server, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks in another thread until the server is back: told once, and once that it is."""
+    asked: list[threading.Thread] = []
+    store = SharedStore.open(url)
+    supervisor = Supervisor(store, TASKS, workers=1)
+    supervisor.duties = []
+    real = store.change_number
+
+    def change_number() -> int:
+        asked.append(threading.current_thread())
+        return real()
+
+    store.change_number = change_number  # type: ignore[method-assign]
+    with caplog.at_level(logging.INFO, "allcores.jobs"), Queue(url, tasks=TASKS) as queue:
+        thread = threading.Thread(target=supervisor.run)
+        thread.start()
+        try:
+            job = queue.submit("hold", {"path": str(tmp_path / "t")})
+            store.deliver(job.id)
+            until(lambda: lines(tmp_path / "t.pids"), "the job")
+            server.stop()
+            until(lambda: asked, "a try")
+            (tmp_path / "t").touch()
+            server.start()
+            found = queue.wait(job.id, PATIENCE_S)
+            assert (found.state, found.attempts, found.crashes) == (State.SUCCEEDED, 1, 0)
+            until(lambda: "can be used again" in caplog.text, "that it is told")
+        finally:
+            supervisor.stop(now=True)
+            thread.join()
+            store.close()
+    assert thread not in asked
+    assert len([each for each in caplog.records if "store" in each.message]) == 2, caplog.text
 
 
 def test_a_session_that_is_ended_costs_nothing(server: postgresql.Server, url: str, tmp_path: Path) -> None:

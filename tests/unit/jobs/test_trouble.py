@@ -186,7 +186,7 @@ def test_a_supervisor_that_has_nothing_to_ask_its_store_does_not_say_that_it_can
 
     class Idle:
         sessions_lost = 0
-        held = may_return = True
+        held, in_store = True, False
 
         def recover(self, **_: object) -> list[Any]:
             return []
