@@ -65,12 +65,13 @@ class SessionLock:
             try:
                 found = cls(database, connection, number)
                 former = ours[:]
-                ours.append(Session(*connection.execute(_WHO).one()[:2]))
+                session = Session(*connection.execute(_WHO).one()[:2])
+                ours.append(session)
                 while True:
                     for each in former[:]:
                         if connection.execute(_END, {"pid": each.pid, "begun": each.begun}).first() is None:
                             former.remove(each)
-                            ours.remove(each)
+                            _forget(ours, each)
                     taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar()
                     connection.commit()
                     if taken or monotonic_ns() >= until:
@@ -81,7 +82,7 @@ class SessionLock:
                 raise
         if not taken:
             connection.close()
-            ours.pop()
+            _forget(ours, session)
             return None
         return found
 
@@ -107,3 +108,9 @@ class SessionLock:
                     self._connection.exec_driver_sql(f"SELECT pg_advisory_unlock({self._number})")
                     self._connection.commit()
             self._connection.close()
+
+
+def _forget(sessions: list[Session], session: Session) -> None:
+    """It has ended. Another thread may have found that, too."""
+    with contextlib.suppress(ValueError):
+        sessions.remove(session)

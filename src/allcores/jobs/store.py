@@ -26,6 +26,7 @@ from allcores.jobs.model import (
 )
 from allcores.jobs.opening import opened
 from allcores.jobs.rows import as_tags
+from allcores.jobs.session_lock import Session
 from allcores.jobs.store_keeping import StoreKeeping
 from allcores.jobs.supervisor_lock import SESSION_ENDS_S, SupervisorLock, supervisor_of
 from allcores.jobs.wake import wake
@@ -69,6 +70,8 @@ class JobStore(StoreKeeping):
         self._client = commit_socket.CommitClient(str(folder), database.busy_s + 5.0)
         self._server: commit_socket.CommitServer | None = None
         self._lock: SupervisorLock | None = None
+        #: of all its locks: the server may not have missed those whose connections broke
+        self._sessions: list[Session] = []
         self._when_changed: Callable[[], None] | None = None
 
     @property
@@ -139,6 +142,7 @@ class JobStore(StoreKeeping):
         super().after_fork()
         self._client = commit_socket.CommitClient(str(self.folder), self._database.busy_s + 5.0)
         self._server = self._lock = None
+        self._sessions = []
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +256,7 @@ class JobStore(StoreKeeping):
     def _become_supervisor(self, wait_s: float) -> SupervisorLock:
         if self._lock is not None and not self._lock.held:
             self._lock.release()
-        lock = SupervisorLock(self.folder, self._database, self._without_supervisor, wait_s)
+        lock = SupervisorLock(self.folder, self._database, self._without_supervisor, wait_s, self._sessions)
         self._lock = lock
         self._take_submissions()
         return lock

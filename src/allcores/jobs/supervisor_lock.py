@@ -34,6 +34,7 @@ class SupervisorLock:
         database: Of the store.
         before_release: Called before others may have it.
         wait_s: How long a session in the store's server that has the lock may take to end.
+        sessions: All that this process began for the lock and did not see to end. Kept by the caller, for the next lock.
 
     Attributes:
         in_store: It is a record in the store, so that only the store can say whether its server is there. This one is
@@ -52,13 +53,13 @@ class SupervisorLock:
         database: Database,
         before_release: Callable[[], None] = lambda: None,
         wait_s: float = SESSION_ENDS_S,
+        sessions: list[Session] | None = None,
     ) -> None:
         self._before_release = before_release
         self._pid = os.getpid()
         self._database = database
         self._session: SessionLock | None = None
-        #: all sessions that were begun for the lock and not seen to end
-        self._sessions: list[Session] = []
+        self._sessions: list[Session] = [] if sessions is None else sessions
         self._guard = threading.Lock()
         self._path = os.path.join(folder, FILE)
         self._file = _locked(self._path, database.location.name)

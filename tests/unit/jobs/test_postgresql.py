@@ -50,8 +50,9 @@ def test_a_supervisor_whose_session_ended_claims_nothing(postgresql_server: Serv
             assert again.held and commit_socket.is_there(str(store.folder))
 
 
+@pytest.mark.parametrize("how", ["regain", "become_supervisor"])
 def test_a_lock_that_was_given_to_a_session_whose_connection_broke_is_had_again(
-    postgresql_server: Server, url: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: Server, url: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Its answer was lost, and the server does not know yet: nobody else is the supervisor."""
     broken: list[Connection] = []
@@ -69,7 +70,10 @@ def test_a_lock_that_was_given_to_a_session_whose_connection_broke_is_had_again(
             cut.setattr("sqlalchemy.Connection.close", lambda connection: None)
             with pytest.raises(StoreAway):
                 lock.regain()
-        lock.regain()
+        if how == "regain":
+            lock.regain()
+        else:
+            lock = store.become_supervisor()
         assert lock.held
         lock.release()
         for each in broken:
