@@ -34,7 +34,7 @@ class SupervisorLock:
         database: Of the store.
         before_release: Called before others may have it.
         wait_s: How long a session in the store's server that has the lock may take to end.
-        sessions: All that this process began for the lock and did not see to end. Kept by the caller, for the next lock.
+        sessions: All that this process began for the lock and did not see to end; kept by the caller, for the next one.
 
     Attributes:
         in_store: It is a record in the store, so that only the store can say whether its server is there. This one is
