@@ -17,7 +17,7 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
 from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, WorkerLost
-from allcores.adapters.cluster import backend, link, node, node_work, opening
+from allcores.adapters.cluster import backend, doubtful, link, node, node_work, opening
 from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Request
@@ -385,6 +385,43 @@ def test_an_item_that_ends_who_reads_it_costs_itself_alone(monkeypatch: pytest.M
     assert str(found[5].error).startswith("Unpickling items[5] (") and "exit code 7" in str(found[5].error)
     assert str(last.error).startswith("Unpickling the function for items[0] (1) ")
     cluster.join()
+
+
+class RaisesToItsReader:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __setstate__(self, state: dict[str, BaseException]) -> None:
+        raise state["error"]
+
+
+def seven() -> int:
+    return 7
+
+
+def no_contents(number: int) -> memoryview:
+    raise AssertionError(f"nothing is shared: {number}")
+
+
+@pytest.mark.parametrize("options", [{}, {"setup": seven}, {"preload": seven}], ids=["none", "setup", "preload"])
+def test_a_worker_of_any_node_reads_first_what_ends_its_reader(options: dict[str, Any]) -> None:
+    """Also where calls get what setup or preload returned; what the unpickling merely raises, the node is to meet."""
+    with Pool(1, **options) as pool:
+        ended = doubtful.end_of_reader(pool, pickle.dumps([EndsItsReader(5)]), no_contents, PATIENCE_S)
+        assert isinstance(ended, WorkerLost) and ended.exitcode == 7
+        for harmless in (EndsItsReader(4), RaisesToItsReader(SystemExit(3)), RaisesToItsReader(TypeError("no"))):
+            assert doubtful.end_of_reader(pool, pickle.dumps(harmless), no_contents, PATIENCE_S) is None
+
+
+def takes_nothing() -> None:
+    """Stands for a reader that is not called as it should be."""
+
+
+def test_a_reader_that_does_not_read_is_no_leave_for_the_node_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nodes would end one after the other, and nobody would see that nothing was read before."""
+    monkeypatch.setattr(doubtful, "read", takes_nothing)
+    with Pool(1) as pool, pytest.raises(TypeError, match="takes_nothing"):
+        doubtful.end_of_reader(pool, pickle.dumps([1]), no_contents, PATIENCE_S)
 
 
 def test_what_was_with_a_node_that_was_lost_is_doubtful_and_so_is_its_function() -> None:

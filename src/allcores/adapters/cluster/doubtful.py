@@ -5,6 +5,7 @@ A node reads all that its workers get, and pickles it for them anew. So what end
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
     from allcores.pool.pool import Pool
 
 
-def read(stream: bytes, buffers: list[Any]) -> None:
-    """In a worker: read it, and that is all."""
-    pickle.loads(stream, buffers=buffers)
+def read(*given: Any) -> None:
+    """In a worker: read it, and that is all; what this raises, the node is going to meet, too, and tells it.
+
+    Args:
+        *given: What the pool's setup returned, if anything, comes before the pickle and what is beside it.
+    """
+    stream, buffers = given[-2:]
+    with contextlib.suppress(BaseException):
+        pickle.loads(stream, buffers=buffers)
 
 
 def end_of_reader(
@@ -31,14 +38,15 @@ def end_of_reader(
         data: What it is, as `packing.pack` made it.
         view: See `packing.unpack`.
         timeout_s: Seconds that this may take.
+
+    Raises:
+        BaseException: It could not be tried: the pool was closed, say.
     """
     stream, buffers = split(data, view)
     try:
         pool.call(read, (stream, [pickle.PickleBuffer(each) for each in buffers]), timeout=timeout_s).result()
     except (WorkerLost, TaskTimeout) as error:
         return error
-    except BaseException:  # the node is going to meet it, too, and tells it
-        return None
     return None
 
 
