@@ -278,6 +278,10 @@ class OfOne:
         if hasattr(observer, "attach"):
             self.attach = observer.attach
 
+    def of_another(self) -> OfOne:
+        """The same observer, told by another pool."""
+        return OfOne(self._observer)
+
     def __repr__(self) -> str:
         return repr(self._observer)
 
@@ -287,7 +291,13 @@ class OfOne:
 
 
 def of_one_pool(observer: Callable[[PoolEvent], object]) -> Callable[[PoolEvent], object]:
-    """The observer as one pool is to tell it; one whose class has its own way to be told is told in that way."""
+    """The observer as one pool is to tell it; one whose class has its own way to be told is told in that way.
+
+    Of what stands for a pool already there is another one: settings may be for several pools, one after the other or
+    at a time (`configure`).
+    """
+    if isinstance(observer, OfOne):
+        return observer.of_another()
     if isinstance(observer, OfSeveral) and type(observer).__call__ is OfSeveral.__call__:
         return OfOne(observer)
     return observer

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import pytest
 
 import allcores
 from allcores import Limits, UnknownOption, UsageError
+from allcores.events import MapStarted, OfSeveral, PoolEvent
 from allcores.pool.default_pool import shared
 
 
@@ -117,6 +118,28 @@ def test_many_threads_with_many_numbers() -> None:
     for thread in threads:
         thread.join()
     assert found == [[2 * number for number in range(20)]] * 18
+
+
+class Whose(OfSeveral):
+    """Which pools tell it of their maps."""
+
+    def __init__(self) -> None:
+        self.pools: list[Hashable] = []
+
+    def take(self, event: PoolEvent, pool: Hashable) -> None:
+        if isinstance(event, MapStarted):
+            self.pools.append(pool)
+
+
+def test_an_observer_of_all_these_pools_is_told_which_of_them_it_is() -> None:
+    """Each of them numbers its maps from 1: lines of a bar would be one, and seconds those of another map."""
+    whose = Whose()
+    allcores.configure(backend="threads", observers=iter([whose]))
+    for workers in (1, 2, None):
+        assert allcores.map(double, [1, 2], workers=workers) == [2, 4]
+    allcores.close()
+    assert allcores.map(double, [1, 2]) == [2, 4]
+    assert len(set(whose.pools)) == len(whose.pools) == 4
 
 
 def test_methods_of_pools_have_no_such_option() -> None:
