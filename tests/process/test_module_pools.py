@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.process import scripts
 
 import allcores
-from allcores import Pool, PoolClosed, UsageError
+from allcores import Limits, Pool, PoolClosed, UsageError
 from allcores.transport import process_role
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts children in /proc")
@@ -155,6 +156,65 @@ def test_tasks_in_threads_of_the_program_may_call_these_functions(settings: dict
         assert allcores.map(_of_a_task, range(9)) == expected
         assert allcores.map(lambda number: allcores.map(_of_a_task, [number])[0], range(9)) == expected
         assert allcores.map(_doubled, [4]) == [8]
+    finally:
+        allcores.configure()
+
+
+def _beside(held: list[int], number: int) -> list[int]:
+    return [*held, number]
+
+
+def _all_beside(held: list[int], number: int) -> list[Any]:
+    module: Any = allcores
+    return [
+        allcores.map(_beside, range(number)),
+        list(allcores.imap(_beside, [number], workers=2)),
+        module.submit(_beside, number).result(),
+        allcores.map(_deeper, [number]),
+    ]
+
+
+def _deeper(held: list[int], number: int) -> list[Any]:
+    held[0] += 1
+    return allcores.map(_beside, [number])
+
+
+@pytest.mark.parametrize("word", ["setup", "preload"])
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_what_they_call_is_given_what_the_worker_began_with(backend: str, word: str) -> None:
+    """The very object, as the task itself: nothing is set up once more for what a task calls."""
+    made: list[list[int]] = []
+
+    def make() -> list[int]:
+        made.append([7])
+        return made[-1]
+
+    settings: Any = {"backend": backend, "workers": 1, word: make}
+    allcores.configure(**settings)
+    try:
+        expected = [[[7, 0], [7, 1]], [[7, 2]], [7, 2], [[[8, 2]]]]
+        assert allcores.map(_all_beside, [2]) == [expected]
+        assert made == [[8]]
+    finally:
+        allcores.configure()
+
+
+def test_what_they_call_has_the_limits_of_configure() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    def some(_: int) -> tuple[int, int]:
+        with allcores.imap(_doubled, source()) as stream:
+            return next(stream), len(taken)
+
+    allcores.configure(backend="serial", limits=Limits(items_in_flight=3))
+    try:
+        ((first, count),) = allcores.map(some, [0])
+        assert first == 0 and count <= 3
     finally:
         allcores.configure()
 

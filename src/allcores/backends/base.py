@@ -240,27 +240,37 @@ class Host(Protocol):
 
 
 class _ThisThread(threading.local):
-    #: of the tasks that this thread is in the middle of
-    hosts: tuple[object, ...] = ()
+    #: of the tasks that this thread is in the middle of, each with what its functions get first
+    tasks: tuple[tuple[object, tuple[Any, ...]], ...] = ()
 
 
 _this_thread = _ThisThread()
 
 
 @contextmanager
-def task_of(host: object) -> Iterator[None]:
-    """While this lasts, this thread of the program runs tasks of a host."""
-    before = _this_thread.hosts
-    _this_thread.hosts = (*before, host)
+def task_of(host: object, state: tuple[Any, ...]) -> Iterator[None]:
+    """While this lasts, this thread of the program runs tasks of a host.
+
+    Args:
+        host: Whose.
+        state: What their functions get first: () or a tuple of one.
+    """
+    before = _this_thread.tasks
+    _this_thread.tasks = (*before, (host, state))
     try:
         yield
     finally:
-        _this_thread.hosts = before
+        _this_thread.tasks = before
 
 
 def is_in_task_of(host: object) -> bool:
     """Whether this thread is in the middle of a task of a host: what it waits for may wait for that task to end."""
-    return any(each is host for each in _this_thread.hosts)
+    return state_in_task_of(host) is not None
+
+
+def state_in_task_of(host: object) -> tuple[Any, ...] | None:
+    """What functions of the task get first that this thread is in the middle of for a host; None: there is no such."""
+    return next((state for each, state in reversed(_this_thread.tasks) if each is host), None)
 
 
 class Backend(Protocol):

@@ -93,7 +93,7 @@ class SerialBackend(InProcessBackend):
             chunk, this = self._chunks.popleft(), threading.get_ident()
             self._running.append(this)
             try:
-                with task_of(host):
+                with task_of(host, in_process_worker.state):
                     in_process_worker.run(chunk, self._report)
             finally:
                 self._running.remove(this)

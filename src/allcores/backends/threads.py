@@ -130,7 +130,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                 host.post([results])
 
         while (chunk := worker.queue.get()) is not None:
-            with task_of(host):
+            with task_of(host, in_process_worker.state):
                 in_process_worker.run(chunk, report)
             del chunk
 

@@ -110,7 +110,7 @@ def _nested() -> Pool | None:
         return None
     from allcores.pool.nested_calls import pool_within
 
-    return pool_within(pools)
+    return pool_within(pools, _settings)
 
 
 class _Using:
