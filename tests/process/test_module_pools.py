@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.process import scripts
 
 import allcores
 from allcores import Limits, Pool, PoolClosed, UsageError
-from allcores.transport import process_role
+from allcores.transport import module_settings, process_role
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts children in /proc")
 
@@ -197,6 +198,101 @@ def test_what_they_call_is_given_what_the_worker_began_with(backend: str, word: 
         assert made == [[8]]
     finally:
         allcores.configure()
+
+
+def _seven(*_: object) -> list[int]:
+    return [7]
+
+
+def _all_plain(_: list[int], number: int) -> list[Any]:
+    module: Any = allcores
+    return [
+        allcores.map(_beside, range(number)),
+        list(allcores.imap(_beside, [number], workers=1)),
+        module.submit(_beside, number).result(),
+        allcores.map(_one_deeper, [number]),
+    ]
+
+
+def _one_deeper(_: list[int], number: int) -> list[Any]:
+    return allcores.map(_beside, [number])
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:start_method=:RuntimeWarning")  # says how preload is with "spawn", "fork"
+@pytest.mark.parametrize("settings", [{"setup": _seven}, {"preload": _seven}, {"setup": _seven, "preload": _seven}])
+@pytest.mark.parametrize("method", ["template", "spawn", "fork"])
+def test_what_tasks_call_in_worker_processes_is_given_the_same(method: str, settings: dict[str, Any]) -> None:
+    """As in threads of the program, and as with a fork, whose processes have the settings by themselves."""
+    allcores.configure(1, start_method=method, **settings)
+    try:
+        assert allcores.map(_all_plain, [2]) == [[[[7, 0], [7, 1]], [[7, 2]], [7, 2], [[[7, 2]]]]]
+        assert module_settings.known == {}, "the program itself has them from configure()"
+    finally:
+        allcores.configure()
+
+
+_user: ContextVar[str] = ContextVar("_user", default="nobody")
+
+
+def _who(_: int) -> str:
+    return _user.get()
+
+
+def _who_below(_: int) -> list[str]:
+    return allcores.map(_who, range(1))
+
+
+@linux
+@pytest.mark.parametrize("settings", [{"backend": "serial"}, {"backend": "threads"}, {}])
+def test_what_tasks_call_follows_the_same_context_variables(settings: dict[str, Any]) -> None:
+    def calls() -> None:
+        _user.set("ann")
+        assert allcores.map(_who_below, range(2)) == [["ann"], ["ann"]]
+
+    allcores.configure(1, contextvars=[_user], **settings)
+    try:
+        copy_context().run(calls)
+    finally:
+        allcores.configure()
+
+
+def _seven_by_way_of_a_map() -> list[int]:
+    return [allcores.map(_doubled, [3])[0] + 1]
+
+
+@linux
+@pytest.mark.parametrize("word", ["setup", "preload"])
+def test_what_a_worker_begins_with_may_use_them_itself(word: str) -> None:
+    """There is no first argument yet, and it is not called once more in what it calls."""
+    settings: Any = {word: _seven_by_way_of_a_map}
+    allcores.configure(1, **settings)
+    try:
+        assert allcores.map(_one_deeper, [2]) == [[[7, 2]]]
+    finally:
+        allcores.configure()
+
+
+def _in_a_pool_of_its_own(number: int) -> list[int]:
+    return allcores.map(_doubled, [number])
+
+
+@linux
+def test_a_pool_that_a_program_makes_is_none_of_these() -> None:
+    """What it is told is for its own maps alone; and a task that tells something itself is heeded."""
+    module: Any = allcores
+    with Pool(1, setup=_seven) as pool:
+        assert pool.map(lambda held, number: _in_a_pool_of_its_own(number), [4]) == [[8]]
+    allcores.configure(1, setup=_seven)
+    try:
+        assert module.map(_told_otherwise, [4]) == [[8]]
+    finally:
+        allcores.configure()
+
+
+def _told_otherwise(_: list[int], number: int) -> list[int]:
+    allcores.configure(1)
+    return allcores.map(_doubled, [number])
 
 
 def test_what_they_call_has_the_limits_of_configure() -> None:

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool": WORDS
     | {"cache.options", "backends.base", "progress", "scheduler", "shared_memory", "transport", "runs.options"},
     # they start a process as early as can be
-    "pool.default_pool": WORDS | {"backends.processes.templates", "runs.options"},
+    "pool.default_pool": WORDS | {"backends.processes.templates", "runs.options", "transport.module_settings"},
     # opens a run, and a cache, late
     "pool.map_methods": WORDS
     | {"backends.base", "cache.function", "cache.options", "progress", "scheduler", "transport", "runs"},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import ActorOptions, PoolOptions
+    from allcores.pool.nested_calls import PoolOfModule
     from allcores.pool.pool import Pool
     from allcores.pool.result_stream import Stream
     from allcores.runs.options import RunResult, SinkLike, SourceLike
@@ -51,8 +52,8 @@ R = TypeVar("R")
 
 #: the pool behind these functions, and those of other numbers of workers that were asked for; the lock is reentrant,
 #: since a signal's handler may use them too
-_shared: Pool | None = None
-_others: dict[int, Pool] = {}
+_shared: PoolOfModule | None = None
+_others: dict[int, PoolOfModule] = {}
 _shared_lock = threading.RLock()
 #: what `configure` was given
 _settings: dict[str, Any] = {}
@@ -79,22 +80,28 @@ def shared(workers: int | None = None) -> Pool:
         return _others[workers]
 
 
-def _usable(pool: Pool | None, settings: dict[str, Any]) -> Pool:
+def _usable(pool: PoolOfModule | None, settings: dict[str, Any]) -> PoolOfModule:
     """That pool, or a new one if it cannot be used."""
-    settings = {"name": "shared", **_settings, **settings}
+    from allcores.transport import module_settings
+
+    # Those of a worker of such a pool are what that pool was made with, unless it was told something itself.
+    told = _settings or module_settings.known
+    settings = {"name": "shared", **told, **settings}
     processes = settings.get("backend", "processes") == "processes" and can_fork()
     if pool is None and processes and settings.get("start_method") is None:
         from allcores.backends.processes import templates
 
         # An interpreter starts there while this one imports the rest.
         templates.start()
-    from allcores.pool.pool import Pool, is_of_this_process, is_usable
+    from allcores.pool.nested_calls import PoolOfModule
+    from allcores.pool.pool import is_of_this_process, is_usable
 
-    if pool is not None and is_usable(pool):
+    # One that setup has used in a worker was made without them.
+    if pool is not None and is_usable(pool) and pool.told == (*told,):
         return pool
     if pool is not None and is_of_this_process(pool):
         pool.close()
-    return Pool(**settings)
+    return PoolOfModule(settings, (*told,))
 
 
 def _is_idle(pool: Pool) -> bool:

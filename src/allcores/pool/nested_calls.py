@@ -1,15 +1,47 @@
-"""Calls of the module's functions in a task that a thread of the program runs for the pool behind these functions."""
+"""Calls of the module's functions in a task of the pool behind these functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from allcores.backends.base import state_in_task_of
+from allcores.backends.base import WorkerInit, state_in_task_of
 from allcores.pool.pool import Pool, driver_of
+from allcores.transport.module_settings import Travelling
 
-#: What holds for such calls, too. Observers see the outer call, whose item this is part of.
+#: What holds for calls on a thread of the program, too. Observers see the outer call, whose item this is part of.
 _ALSO_WITHIN = ("contextvars", "limits", "logs")
+
+
+class PoolOfModule(Pool):
+    """A pool behind the module's functions. What tasks call in its worker processes finds the same settings.
+
+    Args:
+        settings: Options of `Pool`.
+        told: Names of those that were told by `configure`, here or to the pool that this process works for.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], told: tuple[str, ...]) -> None:
+        self.told = told
+        self._follows = {name: settings[name] for name in ("contextvars",) if settings.get(name)}
+        # Nothing travels to threads; a process that is forked from this one has the settings by itself.
+        self._travels = settings.get("backend") not in ("threads", "serial") and settings.get("start_method") != "fork"
+        super().__init__(**settings)
+
+    def _begin_with(self) -> WorkerInit:
+        init = self._worker_init
+        if not self._travels:
+            return init
+        setup, setup_args, teardown, preload, preload_args, around = init
+        if preload is not None:
+            # It knows its own alone: workers are copies of the process that runs it.
+            preload = Travelling(preload, {"preload": preload, "preload_args": preload_args})
+        if setup is not None:
+            own = {"setup": setup, "setup_args": setup_args, "teardown": teardown}
+            setup = Travelling(setup, own | self._follows)
+        elif self._follows:
+            setup = Travelling(None, self._follows)
+        return WorkerInit(setup, setup_args, teardown, preload, preload_args, around)
 
 
 def pool_within(pools: Iterable[Pool], settings: Mapping[str, Any]) -> Pool | None:

@@ -14,7 +14,16 @@ import sys
 from allcores.shared_memory.worker_side import WorkerMemory
 from allcores.system import posix
 from allcores.system.posix import move_fd_high
-from allcores.transport import authkey, chunk_ends, frames, inheritance, process_role, script_globals, tracker
+from allcores.transport import (
+    authkey,
+    chunk_ends,
+    frames,
+    inheritance,
+    module_settings,
+    process_role,
+    script_globals,
+    tracker,
+)
 from allcores.transport.exceptions import pack_error
 from allcores.transport.pickling import dumps, loads
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
@@ -200,6 +209,7 @@ def work(
                     value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
                 return _fail(frame_writer, frames.SETUP, dumps(pack_error(error, skip_frames=1)))
+            module_settings.begin()
             outbox = board.outbox(slot_number)
             options: dict[str, Any] = {
                 "items_limit": items_limit,
