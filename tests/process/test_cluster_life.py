@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process import nodes_here
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
+import allcores
 from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, WorkerLost
 from allcores.adapters.cluster import backend, doubtful, link, node, node_work, opening
 from allcores.adapters.cluster import node as node_side
@@ -422,6 +424,44 @@ def test_a_reader_that_does_not_read_is_no_leave_for_the_node_to_read(monkeypatc
     monkeypatch.setattr(doubtful, "read", takes_nothing)
     with Pool(1) as pool, pytest.raises(TypeError, match="takes_nothing"):
         doubtful.end_of_reader(pool, pickle.dumps([1]), no_contents, PATIENCE_S)
+
+
+def add_seven(held: int, number: int) -> int:
+    return held + number
+
+
+def add_in_a_map(held: int, number: int) -> list[int]:
+    return [held, *allcores.map(add_seven, [number])]
+
+
+def test_the_modules_functions_work_on_a_cluster_and_in_its_tasks() -> None:
+    """What `setup` returned is given to both."""
+    module: Any = allcores
+    cluster = NodesHere("a", lambda name, number: False)
+    allcores.configure(backend="dask", address=cluster, setup=seven)
+    try:
+        assert module.map(add_in_a_map, [1, 2]) == [[7, 8], [7, 9]]
+    finally:
+        allcores.configure()
+    cluster.join()
+
+
+def test_an_address_in_the_name_of_the_backend_is_taken_for_the_module_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    cluster = NodesHere("a", lambda name, number: False)
+
+    def given(address: str) -> NodesHere:
+        asked.append(address)
+        return cluster
+
+    monkeypatch.setattr(nodes_here, "given", given)
+    allcores.configure(backend="dask://10.0.0.1:8786")
+    try:
+        assert allcores.map(double, [1, 2]) == [2, 4]
+    finally:
+        allcores.configure()
+    cluster.join()
+    assert asked == ["10.0.0.1:8786"]
 
 
 def test_what_was_with_a_node_that_was_lost_is_doubtful_and_so_is_its_function() -> None:

@@ -175,6 +175,8 @@ def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> Non
     if unknown:
         arguments.refuse(Pool, unknown)
     found = pool_options.checked(workers, **options)
+    if found["address"] is not None:
+        options["address"] = found["address"]  # it may have stood in the backend's name
     settings = {"workers": workers, **{name: found[name] for name in options}}
     with _shared_lock:
         pools = [pool for pool in (_shared, *_others.values()) if pool is not None and is_usable(pool)]

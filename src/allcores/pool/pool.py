@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from allcores.backends.base import WorkerInit
-from allcores.backends.open import CLUSTERS, open_backend, split_backend
+from allcores.backends.open import CLUSTERS, open_backend
 from allcores.errors import NotPicklable, UsageError
 from allcores.limits import Limits, Retry
 from allcores.pool.actor_methods import ActorMethods
@@ -126,7 +126,6 @@ class Pool(ActorMethods, MapMethods, Sharing):
             from allcores.pool import arguments
 
             arguments.refuse(type(self), unknown)
-        backend, address = split_backend(backend, address)
         found = checked(
             workers,
             preload=preload,
@@ -145,6 +144,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
             contextvars=contextvars,
             tuned=tuned,
         )
+        backend, address = found["backend"], found["address"]
         if tuned is not None and not process_role.only_imports():
             from allcores.pool.tuned_options import tuned_options
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from allcores.backends.open import CLUSTERS, check_modules, check_place
+from allcores.backends.open import CLUSTERS, check_modules, check_place, split_backend
 from allcores.errors import NotSupported, UsageError
 from allcores.events import of_one_pool
 from allcores.limits import Limits, check_limits, check_workers
@@ -68,6 +68,7 @@ def checked(
         NotSupported: For values that do not go together.
         SetupError: If there is no module of a name.
     """
+    backend, address = split_backend(backend, address)
     if workers is not None:
         check_workers(workers)
     for word, function in (("preload", preload), ("setup", setup), ("teardown", teardown)):
@@ -114,6 +115,7 @@ def checked(
         "setup_args": setup_arguments,
         "teardown": teardown,
         "backend": backend,
+        "address": address,
         "start_method": start_method,
         "limits": limits,
         "observers": tuple(map(of_one_pool, watching)),
