@@ -18,17 +18,21 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
 import allcores
-from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, WorkerLost
+from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, TaskCancelled, TaskTimeout, WorkerLost
 from allcores.adapters.cluster import backend, doubtful, link, node, node_work, opening
 from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
-from allcores.adapters.cluster.messages import Request
+from allcores.adapters.cluster.messages import Opening, Request
 from allcores.backends import open as opener
+from allcores.outcome import Failure
 from allcores.pool.pool import driver_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.messages import Results
 from allcores.system.clock import monotonic_ns
+from allcores.transport import pickling
+from allcores.transport.exceptions import add_note
 from allcores.transport.surroundings import Surroundings
 
 
@@ -472,6 +476,36 @@ def test_what_was_with_a_node_that_was_lost_is_doubtful_and_so_is_its_function()
     assert link.is_doubtful(chunk.part(0, 1, requeues=1))
     function.doubtful = True
     assert link.is_doubtful(chunk)
+
+
+def noted(error: BaseException, note: str) -> BaseException:
+    add_note(error, note)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("failure", "stays"),
+    [
+        (None, False),
+        (Failure(0, Kind.FAILED, ValueError("no")), False),
+        (Failure(0, Kind.TIMED_OUT, TaskTimeout("no", timeout=1.0)), False),
+        (Failure(0, Kind.WORKER_LOST, WorkerLost("no")), False),
+        (Failure(0, Kind.FAILED, noted(TypeError("no"), pickling.RESULT_UNWRITTEN)), False),
+        (Failure(0, Kind.WORKER_LOST, noted(WorkerLost("no"), pickling.ITEM_UNREAD)), True),
+        (Failure(0, Kind.WORKER_LOST, noted(WorkerLost("no"), pickling.FUNCTION_UNREAD)), True),
+        (Failure(0, Kind.FAILED, ValueError("no"), unpickling=True), True),
+        (Failure(0, Kind.CANCELLED, TaskCancelled("no")), True),
+    ],
+    ids=lambda value: getattr(getattr(value, "kind", None), "value", str(value)),
+)
+def test_a_function_that_was_called_is_doubtful_no_more(failure: Failure | None, stays: bool) -> None:
+    """Also where all its items fail: each of its chunks would be read twice until the end of the map."""
+    function = Function(1, None, b"", "one", "function")
+    chunk = Chunk(MapState(1, chunker=Chunker()), function, 0, [1])
+    function.doubtful = True
+    lost = link.Link(1, "a", "k", Opening(b"", 1, "", ""))
+    lost.worked(chunk, Results(1, 0, 0, 1, 0, failures=None if failure is None else [failure]))
+    assert function.doubtful is stays
 
 
 def test_other_versions_on_a_node_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

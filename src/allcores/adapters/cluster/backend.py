@@ -342,10 +342,11 @@ class ClusterBackend(MindedBackend):
             chunk = link.held.get(results.sequence)
             if chunk is None:
                 continue
-            link.worked(chunk, results)
+            told = results_of(link.worker, results, chunk)
+            link.worked(chunk, told)
             if results.ended:
                 del link.held[results.sequence]
-            events.append(results_of(link.worker, results, chunk))
+            events.append(told)
         self._post(events)
         if broken is not None:
             self._node_failed(link, f"its pool is broken ({broken})")

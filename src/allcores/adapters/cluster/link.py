@@ -6,18 +6,24 @@ import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.messages import NodeChunk, NodeResults, Opening, Reply, Request
+from allcores.adapters.cluster.messages import NodeChunk, Opening, Reply, Request
+from allcores.outcome import Kind
 from allcores.transport import pickling
+from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
+from allcores.transport.remote_errors import step_notes
 from allcores.transport.surroundings import by_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from allcores.outcome import Failure
     from allcores.scheduler.map_state import Chunk
+    from allcores.scheduler.messages import Results
     from allcores.transport.surroundings import Surroundings
 
 #: Requests without a reply at a time: one that is kept until there is something to tell, and one with new work.
 MOST_OPEN = 2
+_UNREAD = {FUNCTION_UNREAD, ITEM_UNREAD}
 
 
 class Link:
@@ -155,10 +161,10 @@ class Link:
             )
         )
 
-    def worked(self, chunk: Chunk, results: NodeResults) -> None:
-        """Items of a chunk have outcomes."""
-        self.has_worked = self.has_worked or results.length > 0
-        if results.length > len(results.failures):
+    def worked(self, chunk: Chunk, results: Results) -> None:
+        """Items of a chunk have outcomes; one that the function has had, however that ended, shows that it was read."""
+        self.has_worked = self.has_worked or results.count > 0
+        if results.count > sum(map(_is_of_no_call, results.failures or ())):
             chunk.function.doubtful = False
 
     def doubt(self) -> None:
@@ -176,6 +182,12 @@ class Link:
             self._read += 1
             found.append(following)
         return found
+
+
+def _is_of_no_call(failure: Failure) -> bool:
+    """Whether the function was not called, or perhaps not: it or the item was not read, or it was cancelled."""
+    unread = failure.unpickling or not _UNREAD.isdisjoint(step_notes(failure.error))
+    return unread or failure.kind is Kind.CANCELLED
 
 
 def is_doubtful(chunk: Chunk) -> bool:
