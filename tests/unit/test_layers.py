@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": WORDS,
     "metrics": WORDS | {"monitoring"},
     # maps over groups of rows
-    "frames": WORDS | {"pool"},
+    "frames": WORDS | {"pool", "transport.remote_errors"},
     # steps over a stream: several maps, driven together
     "pipelines": WORDS
     | {"pool", "runs", "scheduler.segment", "sinks", "sources", "transport.exceptions", "transport.refilled_items"},

@@ -21,6 +21,7 @@ from allcores.errors import UsageError
 from allcores.frames import groups
 from allcores.frames.groups import OnError
 from allcores.system.tracebacks import hiding
+from allcores.transport.remote_errors import as_raised
 
 if TYPE_CHECKING:
     from allcores.limits import Retry
@@ -140,20 +141,22 @@ def _results(
         for number, value, failure in frame_rows.results(
             place, call, parts, on_error=on_error, ordered=True, **options
         ):
-            if failure is None:
+            if failure is None or failure.error is None:
                 yield value
             elif on_error == "raise":
-                failure.result()
+                groups.fail(failure)
             else:
-                yield on_error(dataset[number], failure.error)
+                yield on_error(dataset[number], as_raised(failure.error))
         return
     with place.outcomes(call, parts, ordered=True, **options) as outcomes:
         for outcome in outcomes:
-            if outcome.ok or on_error == "raise":
-                yield from outcome.result()
+            if outcome.ok:
+                yield from outcome.value
+            elif on_error == "raise":
+                groups.fail(outcome)
             else:
                 part = parts[outcome.index]
-                yield on_error(dataset[part.start : part.stop], outcome.error)
+                yield on_error(dataset[part.start : part.stop], as_raised(outcome.error))
 
 
 class _Found:

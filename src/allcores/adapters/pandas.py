@@ -25,6 +25,7 @@ from allcores.errors import UsageError
 from allcores.frames import groups
 from allcores.frames.groups import OnError
 from allcores.system.tracebacks import hiding
+from allcores.transport.remote_errors import as_raised
 
 if TYPE_CHECKING:
     from allcores.limits import Retry
@@ -186,11 +187,11 @@ def _results(
             found[at] = value
         elif callable(on_error):
             row = frame.iloc[at] if rows else frame.iloc[:, at]
-            found[at] = on_error(row.to_numpy() if raw else row, failure.error)
+            found[at] = on_error(row.to_numpy() if raw else row, as_raised(failure.error))
         elif on_error == "skip":
             left_out.add(at)
         else:
-            failure.result()
+            groups.fail(failure)
     kept = [number for number in range(length) if number not in left_out]
     return [found[number] for number in kept] if left_out else found, kept
 
@@ -273,9 +274,11 @@ def _of_groups(
     with place.outcomes(_GroupCall(function, args, keywords), made, **options) as outcomes:
         for outcome in outcomes:
             if callable(on_error) and not outcome.ok:
-                found.append(on_error(made[outcome.index].frame, outcome.error))
+                found.append(on_error(made[outcome.index].frame, as_raised(outcome.error)))
+            elif outcome.ok:
+                found.append(outcome.value)
             else:
-                found.append(outcome.result())
+                groups.fail(outcome)
     give = _replay(found)
     with warnings.catch_warnings():
         # What there is to say of the groups was said above.

@@ -19,6 +19,7 @@ from allcores.frames import groups
 from allcores.frames.groups import OnError
 from allcores.frames.polars_groups import SharedRows
 from allcores.system.tracebacks import hiding
+from allcores.transport.remote_errors import as_raised
 
 if TYPE_CHECKING:
     from allcores.adapters.frame_parts import Part
@@ -92,9 +93,9 @@ def map_batches(
                     found.append(outcome.value)
                 elif callable(on_error):
                     part = batches[outcome.index]
-                    found.append(work.checked(on_error(frame[part.start : part.stop], outcome.error)))
+                    found.append(work.checked(on_error(frame[part.start : part.stop], as_raised(outcome.error))))
                 elif on_error == "raise":
-                    outcome.result()
+                    groups.fail(outcome)
     return polars.concat(found) if found else frame.clear()
 
 

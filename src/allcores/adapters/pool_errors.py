@@ -7,13 +7,19 @@ from multiprocessing import pool as original
 from allcores.errors import NotPicklable, PoolClosed
 from allcores.transport.exceptions import add_note
 from allcores.transport.refused_results import ResultRefused
+from allcores.transport.remote_errors import as_raised
 
 
-def as_in_multiprocessing(error: BaseException) -> BaseException:
+def as_in_multiprocessing(error: BaseException, *, in_loop: bool = False) -> BaseException:
     """What a caller of `multiprocessing.Pool` expects for `error`.
 
     What could not be pickled on its way to a worker has the error of pickle, with our words as a note; a result that
-    could not is a `MaybeEncodingError`.
+    could not is a `MaybeEncodingError`. A `StopIteration` of the function comes as it is, but not to a loop over
+    results: that would end as if there were no more. (So it does in the original, whose `map` leaves results out.)
+
+    Args:
+        error: Of a call, an item or a map.
+        in_loop: It is raised by an iterator of results.
     """
     if isinstance(error, ResultRefused):
         refused: BaseException = original.MaybeEncodingError(error.reason, error.value)  # type: ignore[attr-defined]
@@ -24,7 +30,7 @@ def as_in_multiprocessing(error: BaseException) -> BaseException:
         cause = error.__cause__
         add_note(cause, f"allcores: {error}")
         return cause
-    return error
+    return error if in_loop else as_raised(error)
 
 
 def check_callable(fn: object) -> None:

@@ -448,7 +448,7 @@ class IMapIterator(Iterator[T], Generic[T]):
         error, self._error = self._error, None
         if error is None:
             return False
-        self._parts.append(as_in_multiprocessing(error))
+        self._parts.append(as_in_multiprocessing(error, in_loop=True))
         return True
 
     def _unfold(self, segment: Segment) -> None:
@@ -461,7 +461,7 @@ class IMapIterator(Iterator[T], Generic[T]):
             end = failure.offset - number
             if begin < end:
                 self._append(values[begin:end])
-            self._parts.append(as_in_multiprocessing(failure.error))
+            self._parts.append(as_in_multiprocessing(failure.error, in_loop=True))
             begin = end
         if begin < len(values):
             self._append(values[begin:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from allcores.errors import NotSupported, UsageError
 from allcores.frames.group_call import Group, GroupCall
@@ -12,9 +12,25 @@ from allcores.limits import ON_ERROR
 from allcores.pool import arguments
 from allcores.pool.default_pool import using
 from allcores.pool.pool import Pool, is_forked
+from allcores.system.tracebacks import hide
+from allcores.transport.remote_errors import as_raised
+
+if TYPE_CHECKING:
+    from allcores.outcome import Outcome
 
 #: What becomes of a row, batch or group that fails. A function gets it, with the error, and returns a result for it.
 OnError = Literal["raise", "skip"] | Callable[[Any, BaseException], Any]
+
+
+def fail(outcome: Outcome[Any]) -> NoReturn:
+    """Raise what a function raised for a row, batch or group, as the library of the frame lets it through."""
+    __tracebackhide__ = True
+    assert outcome.error is not None
+    try:
+        raise as_raised(outcome.error)
+    except BaseException as error:
+        hide(error, by_design=True)
+        raise
 
 
 def check_on_error(on_error: OnError) -> None:
@@ -83,9 +99,9 @@ def apply(
                         failed.add(order[outcome.index])
                     elif callable(on_error):
                         number = order[outcome.index]
-                        results[number] = on_error(grouped.cut(frame, grouped.groups[number]), outcome.error)
+                        results[number] = on_error(grouped.cut(frame, grouped.groups[number]), as_raised(outcome.error))
                     else:
-                        outcome.result()
+                        fail(outcome)
     return grouped.joined(results, failed)
 
 

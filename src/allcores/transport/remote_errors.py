@@ -66,6 +66,19 @@ def as_failure(error: BaseException, name: str, message: str, *, what: str, **fa
     return kind, error
 
 
+def as_raised(error: BaseException) -> BaseException:
+    """The same as Python itself has it where nobody loops over results: a `StopIteration` of the function is itself.
+
+    What is no `Exception` would end the program, which the function has no say in: it stays wrapped.
+    """
+    cause = exceptions.CAUSE.__get__(error)
+    if not isinstance(error, TaskExited) or not isinstance(cause, Exception):
+        return error
+    for note in getattr(error, "__notes__", ()):
+        exceptions.add_note(cause, note)
+    return cause
+
+
 def step_notes(error: BaseException) -> list[str]:
     """The notes that say it was not the function that raised it."""
     notes = exceptions.ATTRIBUTES.__get__(error).get("__notes__")
