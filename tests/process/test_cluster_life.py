@@ -413,10 +413,33 @@ def no_contents(number: int) -> memoryview:
 def test_a_worker_of_any_node_reads_first_what_ends_its_reader(options: dict[str, Any]) -> None:
     """Also where calls get what setup or preload returned; what the unpickling merely raises, the node is to meet."""
     with Pool(1, **options) as pool:
-        ended = doubtful.end_of_reader(pool, pickle.dumps([EndsItsReader(5)]), no_contents, PATIENCE_S)
+        reader = doubtful.Reader(pool, no_contents)
+        ended = reader.end(pickle.dumps([EndsItsReader(5)]), PATIENCE_S)
         assert isinstance(ended, WorkerLost) and ended.exitcode == 7
         for harmless in (EndsItsReader(4), RaisesToItsReader(SystemExit(3)), RaisesToItsReader(TypeError("no"))):
-            assert doubtful.end_of_reader(pool, pickle.dumps(harmless), no_contents, PATIENCE_S) is None
+            assert reader.end(pickle.dumps(harmless), PATIENCE_S) is None
+
+
+class CountsItsReaders:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        with state["path"].open("ab") as file:
+            file.write(b".")
+
+
+def test_what_has_ended_no_worker_is_not_read_there_again(tmp_path: Path) -> None:
+    """Each part of a chunk that was cut comes with all of its items. What has ended a worker is told each time."""
+    data, bad = pickle.dumps(CountsItsReaders(tmp_path / "read")), pickle.dumps(EndsItsReader(5))
+    with Pool(1) as pool:
+        reader = doubtful.Reader(pool, no_contents)
+        assert [reader.end(data, None) for _ in range(3)] == [None, None, None]
+        assert all(isinstance(reader.end(bad, None), WorkerLost) for _ in range(2))
+        for number in range(doubtful.MOST_HARMLESS):
+            reader.end(pickle.dumps(number), None)
+        reader.end(data, None)
+    assert (tmp_path / "read").read_bytes() == b".."
 
 
 def takes_nothing() -> None:
@@ -427,7 +450,7 @@ def test_a_reader_that_does_not_read_is_no_leave_for_the_node_to_read(monkeypatc
     """Or nodes would end one after the other, and nobody would see that nothing was read before."""
     monkeypatch.setattr(doubtful, "read", takes_nothing)
     with Pool(1) as pool, pytest.raises(TypeError, match="takes_nothing"):
-        doubtful.end_of_reader(pool, pickle.dumps([1]), no_contents, PATIENCE_S)
+        doubtful.Reader(pool, no_contents).end(pickle.dumps([1]), PATIENCE_S)
 
 
 def add_seven(held: int, number: int) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.doubtful import as_told, end_of_reader
+from allcores.adapters.cluster.doubtful import Reader, as_told
 from allcores.adapters.cluster.encoding import failed_part, kind_of, note_step, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.adapters.cluster.numbered import Numbered
@@ -100,6 +100,7 @@ class Work:
         self._report_s = report_s
         self._tell = tell
         self._view = view
+        self._reader = Reader(pool, view)
         #: how each is called, and bytes; then the function itself, or what its unpickling raised
         self._functions: dict[int, tuple[str, bytes | None, Any]] = {}
         self._runs: dict[int, _Run] = {}
@@ -357,7 +358,7 @@ class Work:
         chunk = run.chunk
         packed, single = self._functions[chunk.function][1], chunk.length == 1 and not chunk.shared
         for data, step in ((packed, FUNCTION_UNREAD), (chunk.items, ITEM_UNREAD)):
-            error = None if data is None else end_of_reader(self._pool, data, self._view, chunk.timeout_s)
+            error = None if data is None else self._reader.end(data, chunk.timeout_s)
             if error is None:
                 continue
             if step == ITEM_UNREAD and not single:
