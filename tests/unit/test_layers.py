@@ -478,6 +478,8 @@ def private_elsewhere(tree: ast.Module) -> Iterator[str]:
     for node in nodes(tree):
         if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
             continue
+        if node.attr == "_replace":  # of named tuples, public in spite of its name
+            continue
         if (
             ast.unparse(node.value) not in ("self", "cls", "super()", "sys", "os", "subprocess")
             and node.attr not in own
