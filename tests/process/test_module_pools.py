@@ -232,6 +232,26 @@ def test_what_tasks_call_in_worker_processes_is_given_the_same(method: str, sett
         allcores.configure()
 
 
+class _Holder:
+    def __init__(self, *preloaded: list[int]) -> None:
+        self.preloaded = preloaded
+
+    def beside(self, number: int) -> list[Any]:
+        return allcores.map(_beside, [number])
+
+
+@linux
+@pytest.mark.parametrize("settings", [{"setup": _seven}, {"preload": _seven}])
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+def test_what_methods_of_actors_call_is_given_the_same(backend: str, settings: dict[str, Any]) -> None:
+    allcores.configure(1, backend=backend, **settings)
+    try:
+        with allcores.actor(_Holder) as holder:
+            assert holder.beside(4).result(60) == [[7, 4]]
+    finally:
+        allcores.configure()
+
+
 _user: ContextVar[str] = ContextVar("_user", default="nobody")
 
 

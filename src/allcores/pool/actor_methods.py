@@ -36,6 +36,7 @@ class ActorMethods:
     _start_method: str | None
     _logs: Logs
     _worker_init: WorkerInit
+    _travelling: Callable[[WorkerInit], WorkerInit]
     _observers: tuple[Observer, ...]
     #: of actors that are open, and of some that were closed
     _actor_workers: weakref.WeakSet[ActorWorkers]
@@ -176,6 +177,7 @@ class ActorMethods:
             self._logs,
             init.preload,
             init.preload_args,
+            self._travelling,
         )
         actor, workers = make_actor(home, cls, args, count=count, **options)
         self._actor_workers.add(workers)

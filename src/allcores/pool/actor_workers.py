@@ -46,6 +46,7 @@ class ActorHome(NamedTuple):
     Attributes:
         driver: The pool's driver, which is started for it where it has not been.
         processes: Where it is counted.
+        travelling: Makes of what its processes do first and last what they are to have.
     """
 
     pool: Any
@@ -57,6 +58,7 @@ class ActorHome(NamedTuple):
     logs: Logs
     preload: Callable[..., Any] | None
     preload_args: tuple[Any, ...]
+    travelling: Callable[[WorkerInit], WorkerInit]
 
 
 class CallSettings(NamedTuple):
@@ -182,11 +184,12 @@ class ActorWorkers:
             policy = ActorPolicy(build.words, restart=policy.restart, within_ns=policy.within_ns)
         each = max(1, core_budget().workers // home.pool.workers)
         beside = home.driver()
+        init = WorkerInit(build, (), teardown, home.preload, home.preload_args, at_start(beside.around))
         try:
             place = open_backend(
                 home.backend,
                 workers=workers,
-                worker_init=WorkerInit(build, (), teardown, home.preload, home.preload_args, at_start(beside.around)),
+                worker_init=home.travelling(init),
                 limits=limits,
                 start_method=home.start_method,
                 share=each * self.count,

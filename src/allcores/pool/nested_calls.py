@@ -28,19 +28,18 @@ class PoolOfModule(Pool):
         self._travels = settings.get("backend") not in ("threads", "serial") and settings.get("start_method") != "fork"
         super().__init__(**settings)
 
-    def _begin_with(self) -> WorkerInit:
-        init = self._worker_init
+    def _travelling(self, init: WorkerInit) -> WorkerInit:
         if not self._travels:
             return init
         setup, setup_args, teardown, preload, preload_args, around = init
         if preload is not None:
             # It knows its own alone: workers are copies of the process that runs it.
             preload = Travelling(preload, {"preload": preload, "preload_args": preload_args})
-        if setup is not None:
-            own = {"setup": setup, "setup_args": setup_args, "teardown": teardown}
-            setup = Travelling(setup, own | self._follows)
-        elif self._follows:
-            setup = Travelling(None, self._follows)
+        known, own = dict(self._follows), self._worker_init
+        if own.setup is not None:
+            known |= {"setup": own.setup, "setup_args": own.setup_args, "teardown": own.teardown}
+        if known:
+            setup = Travelling(setup, known)
         return WorkerInit(setup, setup_args, teardown, preload, preload_args, around)
 
 

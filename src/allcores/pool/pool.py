@@ -185,7 +185,9 @@ class Pool(ActorMethods, MapMethods, Sharing):
         place = open_backend(
             self._backend,
             workers=self.workers,
-            worker_init=WorkerInit(*self._begin_with()[:-1], None if caller is None else at_start(caller.current)),
+            worker_init=self._travelling(self._worker_init)._replace(
+                around=None if caller is None else at_start(caller.current)
+            ),
             limits=self.limits,
             start_method=self._start_method,
             share=core_budget().workers,
@@ -210,9 +212,9 @@ class Pool(ActorMethods, MapMethods, Sharing):
         self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver
 
-    def _begin_with(self) -> WorkerInit:
-        """What workers do first and last, as they are to have it."""
-        return self._worker_init
+    def _travelling(self, init: WorkerInit) -> WorkerInit:
+        """What workers do first and last, or processes of actors, as they are to have it."""
+        return init
 
     def _wait_for_use(self) -> Driver:
         """A driver of no workers, which the first use replaces by one that has them."""
