@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from allcores.failpoints import failpoint
+from allcores.jobs import answers
 from allcores.jobs.database_errors import translated
 from allcores.jobs.errors import StoreAway, StoreError, StoreGone
 from allcores.jobs.location import Location
@@ -74,9 +75,11 @@ class Database:
     def _made_engine(self) -> Engine:
         if self.location.url is None:
             return create_engine("sqlite://", creator=self._connected, poolclass=NullPool)
-        return create_engine(
+        engine = create_engine(
             self.location.url, poolclass=NullPool, connect_args=_connect_args(self.location.url, self.busy_s)
         )
+        answers.watch(engine)
+        return engine
 
     def _connected(self) -> sqlite3.Connection:
         path = self.location.path

@@ -400,7 +400,7 @@ class Supervisor:
 
     def _not_begun(self, claims: Iterable[Claim], error: Exception, now: float) -> None:
         for claim in claims:
-            log.warning("job %s cannot be begun now: %s", claim.job.id, error)
+            log.warning("job %s cannot be begun now: %s", claim.job.id, str(error))
             self._store_side.release(claim)
         self._trouble.until = now + TROUBLE_S
 

@@ -42,7 +42,8 @@ class Trouble:
         if not self.text:
             self._since = now
         if may_tell(self._told, what, now):
-            log.warning("%s%s", error, "; what runs goes on, and it is tried again" if away else "")
+            # As text: who keeps the record would keep the connection that the error refers to.
+            log.warning("%s%s", str(error), "; what runs goes on, and it is tried again" if away else "")
         self.text = str(error)
         self.away, self.waits = away, away or isinstance(error, StoreBusy)
         self.until = now + TROUBLE_S

@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
+from allcores.system import procfs
+
 #: the user that the server runs as if this is root, which PostgreSQL refuses
 OTHER_USER = "nobody"
 #: ends the server and removes its files once this process is gone, or says so: a process of nobody's, or the leak check
@@ -62,6 +64,14 @@ class Server:
             how: "fast": it ends its sessions and is whole. "immediate": it crashes.
         """
         self._control("stop", "-w", "-m", how)
+
+    def send(self, number: int) -> None:
+        """Send a signal to all its processes: SIGSTOP freezes it, as a disk that hangs does."""
+        with open(f"{self.folder}/data/postmaster.pid") as file:
+            first = int(file.readline())
+        for pid in list(procfs.tree(first)):
+            with contextlib.suppress(ProcessLookupError):  # a session that has just ended
+                os.kill(pid, number)
 
     def url(self, database: str) -> str:
         return f"postgresql://allcores@/{database}?host={self.folder}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,17 @@ import pytest
 from tests.process.jobs import postgresql
 from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
 
-from allcores.jobs import AlreadySupervised, JobStore, Queue, State, Supervisor, health, holding, supervisor_lock
+from allcores.jobs import (
+    AlreadySupervised,
+    JobStore,
+    Queue,
+    State,
+    Supervisor,
+    answers,
+    health,
+    holding,
+    supervisor_lock,
+)
 from allcores.jobs.errors import StoreAway
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.supervisor_lock import SupervisorLock
@@ -89,6 +100,63 @@ def test_a_server_that_restarts_costs_a_job_nothing(
     assert len(told) == 2, told
     assert "cannot be reached" in told[0] and "what runs goes on" in told[0]
     assert "can be used again" in told[1]
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_with_job"])
+def test_a_server_that_is_frozen_is_away(
+    server: postgresql.Server,
+    url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+) -> None:
+    """Its kernel says that all is well, so another connection tells. What runs goes on, and ends once it is back."""
+    monkeypatch.setattr(answers, "LATE_S", 0.2)
+    monkeypatch.setattr(answers, "CONNECT_S", 2)
+    with caplog.at_level(logging.INFO, "allcores.jobs"), Running(tmp_path, url) as running:
+        job = running.queue.submit(task, {"path": str(tmp_path / "t")})
+        until(lambda: lines(tmp_path / "t.pids"), "the job")
+        server.send(signal.SIGSTOP)
+        try:
+            away(running)
+            (tmp_path / "t").touch()
+        finally:
+            server.send(signal.SIGCONT)
+        found = running.queue.wait(job.id, PATIENCE_S)
+        assert (found.state, found.attempts, found.crashes) == (State.SUCCEEDED, 1, 0)
+
+
+def test_a_supervisor_whose_server_is_frozen_can_be_ended(
+    server: postgresql.Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "LATE_S", 0.2)
+    monkeypatch.setattr(answers, "CONNECT_S", 2)
+    store = JobStore.open(url)
+    supervisor = Supervisor(store, TASKS, workers=1)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        until(lambda: health.read(store.folder), "the supervisor")
+        server.send(signal.SIGSTOP)
+        supervisor.stop()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    finally:
+        server.send(signal.SIGCONT)
+        thread.join(PATIENCE_S)
+        store.close()
+
+
+def test_a_statement_that_takes_long_is_waited_for(
+    server: postgresql.Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server takes another connection meanwhile: it is at work."""
+    monkeypatch.setattr(answers, "LATE_S", 0.05)
+    store = JobStore.open(url)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT 7 FROM pg_sleep(0.7)").scalar() == 7
+    store.close()
 
 
 def test_a_server_that_restarts_costs_one_of_several_supervisors_nothing(
