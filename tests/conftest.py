@@ -229,9 +229,15 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         _close_shared_pool()
         return
-    before = Inventory.take()
+    before, handler = Inventory.take(), signal.getsignal(signal.SIGINT)
     yield
     _close_shared_pool()
+    handler_now = signal.getsignal(signal.SIGINT)
+    if handler_now != handler:
+        # Another test would wait for its Ctrl-C in vain.
+        signal.signal(signal.SIGINT, handler)
+        if request.node.stash.get(_passed_key, True):
+            pytest.fail(f"left behind: the handler of SIGINT {handler_now!r}", pytrace=False)
     left = _wait_until_gone(before, of_a_client=request.node.get_closest_marker("cluster_client") is not None)
     if not left:
         return

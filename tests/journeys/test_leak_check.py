@@ -13,7 +13,7 @@ import pytest
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
 TESTS = """
-import os, pytest, subprocess, sys, threading
+import os, pytest, signal, subprocess, sys, threading
 
 kept = []
 
@@ -42,6 +42,9 @@ def test_leaks_a_thread():
 
 def test_leaks_a_pipe():
     os.pipe()
+
+def test_leaks_a_handler():
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 def test_leaks_shared_memory():
     open(f"/dev/shm/allcores-leak-check-{os.getppid()}", "w").close()
@@ -120,6 +123,7 @@ def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
         "sleep 30",
         "a zombie that nobody waited for",
         "<Thread(",
+        "the handler of SIGINT <function test_leaks_a_handler",
         "2 × descriptor of pipe:",
         "/dev/shm/allcores-leak-check",
     ]:

@@ -117,9 +117,9 @@ def test_another_attempt_has_what_the_first_one_had(tmp_path: Path, how: str, ki
         assert results.result() == [float(number) for number in range(10)]
 
 
-def refilled() -> Iterator[dict[str, int]]:
+def refilled(count: int = COUNT) -> Iterator[dict[str, int]]:
     row: dict[str, int] = {}
-    for number in range(COUNT):
+    for number in range(count):
         row["number"] = number
         yield row
 
@@ -462,8 +462,9 @@ def test_functions_in_the_program_get_the_objects_themselves() -> None:
 
 
 def test_an_input_that_is_left_is_not_closed() -> None:
-    source = refilled()
-    numbered = ({"number": number} for number in range(COUNT))
+    many = 1_000_000  # more than is pulled before the stream is left, however quick the machine is
+    source = refilled(many)
+    numbered = ({"number": number} for number in range(many))
     for items in (source, numbered):
         results = Pipeline().enumerate().map(second_of).imap(items, workers=2)
         assert next(results) == 0

@@ -75,7 +75,7 @@ main()
 KNOWN = {
     "comprehension": (program("list comprehension", 36), "processes"),
     "append": (APPEND, "processes"),
-    "nested": (program("nested loops", 240), "processes"),
+    "nested": (program("nested loops", 480), "processes"),
     "map": (MAP, "processes"),
     "frame": (program("a frame's apply", 500), "processes"),
     "method": (program("a method", 36), "processes"),
