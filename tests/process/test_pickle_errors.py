@@ -388,7 +388,7 @@ def test_a_function_that_takes_long_to_be_unpickled(tmp_path: Path, monkeypatch:
 
     def looked(self: Timeouts, timer: Timer, worker_state: WorkerState, due_ns: int, now: int) -> None:
         look(self, timer, worker_state, due_ns, now)
-        if worker_state.preparing_ns:
+        if worker_state.preparing[0]:
             looks.append(now)
         if len(looks) == 20:
             often.set()

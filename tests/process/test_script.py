@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -208,6 +209,46 @@ def test_what_tasks_print_is_not_lost(tmp_path: Path, method: str) -> None:
     )
     assert sorted(ending.lines) == sorted(f"item {number}" for number in range(20))
     assert sorted(ending.err.splitlines()) == sorted(f"error {number}" for number in range(20))
+
+
+UNREAD = """
+import os, sys, allcores
+from allcores.scheduler import timeouts
+from allcores.transport.positions import PHASE_OUTPUT
+
+timeouts.START_NS = 1_000_000
+look, looks = timeouts.Timeouts.on_timer, []
+
+def looked(self, timer, worker_state, due_ns, now):
+    look(self, timer, worker_state, due_ns, now)
+    progress = self._state.progress(worker_state.worker)
+    if progress is not None and progress.phase == PHASE_OUTPUT and worker_state.chunks:
+        looks.append(now)
+        if len(looks) == 20:
+            os.write(2, b"often\\n")
+
+timeouts.Timeouts.on_timer = looked
+
+def talk(number):
+    print("y" * 500)
+
+with allcores.Pool(2) as pool:
+    pool.map(talk, range(600), chunk=1)
+os.write(2, b"done\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes are larger elsewhere, or smaller")
+def test_output_that_is_not_read_for_long_is_not_lost(tmp_path: Path) -> None:
+    """A worker that waits for it is not taken for one that does not begin."""
+    (tmp_path / "talk.py").write_text(UNREAD)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, str(tmp_path / "talk.py")]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None and program.stderr is not None
+        assert program.stderr.readline() == "often\n"
+        out, err = program.communicate(timeout=120)
+    assert (out, err) == (600 * f"{'y' * 500}\n", "done\n")
 
 
 @pytest.mark.parametrize("flag", ["-I", "-S", "-O", "-X dev", "-B -E", "-X importtime"])

@@ -276,8 +276,8 @@ def state_in_task_of(host: object) -> tuple[Any, ...] | None:
 class Backend(Protocol):
     """What a place that runs tasks has to offer.
 
-    `execute`, `forget_function`, `progress`, `work`, `is_stopped`, `resident_tree_bytes` and `wake_by` are called with
-    the host's lock held and must not wait.
+    `execute`, `forget_function`, `progress`, `work`, `is_stopped`, `unsent`, `resident_tree_bytes` and `wake_by` are
+    called with the host's lock held and must not wait.
     """
 
     #: its name in `Pool(backend=...)`
@@ -330,6 +330,9 @@ class Backend(Protocol):
 
     def is_stopped(self, worker: int) -> bool:
         """Whether a worker's process is stopped, by SIGSTOP say; 0: the one that starts the others."""
+
+    def unsent(self, worker: int) -> int:
+        """Bytes that a worker was given and that are not in its pipe yet."""
 
     def resident_tree_bytes(self, worker: int) -> int:
         """Bytes that the end of a worker would give back, about."""

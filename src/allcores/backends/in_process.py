@@ -60,6 +60,10 @@ class InProcessBackend:
         """See Backend: a thread cannot be stopped alone."""
         return False
 
+    def unsent(self, worker: int) -> int:
+        """See Backend: nothing waits for a pipe."""
+        return 0
+
     def resident_tree_bytes(self, worker: int) -> int:
         """See Backend: a thread has no memory of its own."""
         return 0

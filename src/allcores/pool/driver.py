@@ -135,7 +135,7 @@ class Driver:
         self.scheduler.state.setup_step = backend.setup_step
         if backend.node_cores:
             self.scheduler.state.are_nodes(backend.node_cores)
-        self.scheduler.state.is_stopped = backend.is_stopped
+        self.scheduler.state.is_stopped, self.scheduler.state.unsent = backend.is_stopped, backend.unsent
         if backend.memory_gauge is not None:
             self.scheduler.admission.watch(backend.memory_gauge, backend.resident_tree_bytes)
         backend.start(self)

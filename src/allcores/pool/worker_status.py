@@ -16,6 +16,7 @@ from allcores.transport.positions import (
     PHASE_FUNCTION,
     PHASE_IDLE,
     PHASE_LOADING,
+    PHASE_OUTPUT,
     PHASE_RUNNING,
     PHASE_SEALING,
     PHASE_SETUP,
@@ -32,6 +33,7 @@ _STATES = {
     PHASE_SEALING: "sealing",
     PHASE_FUNCTION: "loading",
     PHASE_CONTEXT: "loading",
+    PHASE_OUTPUT: "idle",
 }
 
 

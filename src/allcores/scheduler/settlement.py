@@ -255,7 +255,7 @@ class Settlement:
         preparing = event.preparing and termination is None and not event.unattributed
         for chunk in reversed(worker_state.chunks):
             # From the last to the first, so that what is requeued stands in its old order.
-            if preparing and chunk is worker_state.chunks[0]:
+            if preparing and chunk is worker_state.chunks[0] and _is_to_begin(chunk, worker_state):
                 # Its function may do so in each process, so not for ever; another program may have ended this one, so
                 # not at once.
                 if chunk.requeues < MAX_REQUEUES:
@@ -497,3 +497,8 @@ class Settlement:
             return chunk
         self.settle_cancelled(chunk, len(chunk.items))
         return None
+
+
+def _is_to_begin(chunk: Chunk, worker_state: WorkerState) -> bool:
+    """Whether a worker that prepares for a chunk is going to begin it: it may have been stolen meanwhile."""
+    return chunk.done < len(chunk.items) and mark(chunk.sequence, chunk.done) < worker_state.limit

@@ -120,6 +120,7 @@ class SchedulerState:
         "some_alone",
         "spare",
         "timers",
+        "unsent",
         "worker_states",
         "workers",
     )
@@ -149,6 +150,8 @@ class SchedulerState:
         self.describe = describe or (lambda chunk, position: f"items[{chunk.first + position}]")
         #: whether a worker's process (0: the one that loads for all) is stopped, by SIGSTOP say
         self.is_stopped: Callable[[int], bool] = lambda worker: False
+        #: bytes that a worker was given and that are not in its pipe yet
+        self.unsent: Callable[[int], int] = lambda worker: 0
         # --- workers: one record each, by number; those that are gone have none ---
         self.worker_states: dict[int, WorkerState] = {}
         #: chunks that a worker holds at most, and of short ones

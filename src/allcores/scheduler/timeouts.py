@@ -15,7 +15,7 @@ from allcores.scheduler.messages import Peek
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, Termination, WorkerState
-from allcores.transport.positions import PHASE_CONTEXT, PREPARING
+from allcores.transport.positions import PHASE_CONTEXT, PHASE_OUTPUT, PREPARING
 
 #: A worker that has not begun what it was given after this long was stopped while it was idle, ns.
 START_NS = 10_000_000_000
@@ -166,22 +166,32 @@ class Timeouts:
         progress = self._state.progress(worker_state.worker)
         due = now + min(START_NS, BEGIN_NS)
         if progress is not None and not progress.started_ns and progress.sequence < head.sequence:
-            preparing = progress.phase in PREPARING
-            late = head.sent_ns + START_NS <= now and not preparing
-            if late or self._state.is_stopped(worker_state.worker):
+            if self._state.is_stopped(worker_state.worker):
                 self._end_idle(worker_state, now)
                 return
-            if not preparing:
-                due = min(head.sent_ns + START_NS, now + BEGIN_NS)
-            elif not worker_state.preparing_ns:
-                worker_state.preparing_ns = now
-            elif now - worker_state.preparing_ns >= int(self._state.limits.setup_s * 1e9):
-                self._end_preparing(worker_state, head, progress.phase, now)
-                return
-        if progress is None or progress.phase not in PREPARING:
-            worker_state.preparing_ns = 0
+            if progress.phase in PREPARING:
+                worker_state.busy_ns = now
+                if worker_state.preparing[0] != head.sequence:
+                    worker_state.preparing = head.sequence, now
+                elif now - worker_state.preparing[1] >= int(self._state.limits.setup_s * 1e9):
+                    self._end_preparing(worker_state, head, progress.phase, now)
+                    return
+            elif progress.phase == PHASE_OUTPUT or self._is_receiving(worker_state):
+                # What it prints is not read, or what it was given is large and on its way.
+                worker_state.busy_ns = now
+            else:
+                late_ns = max(head.sent_ns, worker_state.busy_ns) + START_NS
+                if late_ns <= now:
+                    self._end_idle(worker_state, now)
+                    return
+                due = min(late_ns, now + BEGIN_NS)
         worker_state.start_watched = True
         self._state.timers.set_rough(due, Timer.BEGIN, worker_state)
+
+    def _is_receiving(self, worker_state: WorkerState) -> bool:
+        """Whether a part of what a worker was given has gone into its pipe since the last look."""
+        before, worker_state.unsent = worker_state.unsent, self._state.unsent(worker_state.worker)
+        return before != worker_state.unsent
 
     def _end_idle(self, worker_state: WorkerState, now: int) -> None:
         """Terminate a worker that has not begun what it was given, and never will: its items are requeued."""
@@ -192,6 +202,9 @@ class Timeouts:
 
     def _end_preparing(self, worker_state: WorkerState, head: Chunk, phase: int, now: int) -> None:
         """Terminate a worker that is not done with unpickling what its first chunk needs: the first item is charged."""
+        if head.done >= len(head.items):
+            self._end_idle(worker_state, now)  # all of it was stolen meanwhile
+            return
         what = "context variables" if phase == PHASE_CONTEXT else "function"
         item, seconds = self._state.describe(head, head.done), self._state.limits.setup_s
         error = WorkerLost(

@@ -16,7 +16,7 @@ from allcores.scheduler.messages import Revoke, WorkerProgress
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, WorkerState
-from allcores.transport.positions import NO_LIMIT, PHASE_RUNNING, PREPARING, mark
+from allcores.transport.positions import NO_LIMIT, PHASE_OUTPUT, PHASE_RUNNING, PREPARING, mark
 
 #: After a limit is written, a worker's store to its slot is visible to us, and our limit to it,
 #: long before this: store buffers drain in microseconds.
@@ -35,6 +35,8 @@ AHEAD_NS = 2 * TARGET_NS
 WORTH_NS = 1_000_000
 #: So long a node keeps what it was sent, and between two looks at nodes, ns: to ask takes some 10 ms.
 NODE_NS = 100_000_000
+#: what a worker may be busy with between two chunks
+_BETWEEN = (*PREPARING, PHASE_OUTPUT)
 #: An item that has run this long makes everything behind it worth taking, in ns.
 STUCK_NS = 20_000_000
 
@@ -201,7 +203,7 @@ class WorkStealing:
             return
         head = worker_state.chunks[0]
         progress = self._state.progress(worker_state.worker)
-        first = max(head.done, progress.unstarted_from(head.sequence) if progress is not None else 0)
+        _, first = _occupied(worker_state, progress, now)
         if first < len(head.items) or len(worker_state.chunks) > 1:
             self._begin(worker_state, mark(head.sequence, first), now)
 
@@ -308,8 +310,9 @@ def _occupied(worker_state: WorkerState, progress: WorkerProgress | None, now: i
     first = max(head.done, progress.unstarted_from(head.sequence))
     if progress.phase == PHASE_RUNNING and progress.sequence == head.sequence:
         return now - progress.started_ns, first
-    if progress.phase in PREPARING and not progress.started_ns and progress.sequence < head.sequence:
-        return now - max(head.sent_ns, worker_state.heard_ns), first + 1
+    if progress.phase in _BETWEEN and not progress.started_ns and progress.sequence < head.sequence:
+        kept = max(1, head.batch) if progress.phase in PREPARING else 0
+        return now - max(head.sent_ns, worker_state.heard_ns), first + kept
     return 0, first
 
 

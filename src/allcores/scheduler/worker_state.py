@@ -81,6 +81,7 @@ class WorkerState:
 
     __slots__ = (
         "behind_watched",
+        "busy_ns",
         "chunks",
         "confirming",
         "deadline_ns",
@@ -90,12 +91,13 @@ class WorkerState:
         "lifecycle",
         "limit",
         "peek_watched",
-        "preparing_ns",
+        "preparing",
         "seen_ns",
         "start_watched",
         "started_ns",
         "tails",
         "termination",
+        "unsent",
         "worker",
     )
 
@@ -126,8 +128,12 @@ class WorkerState:
         self.peek_watched = False
         #: its BEGIN timer is set
         self.start_watched = False
-        #: when it was first seen to unpickle what its first chunk needs, and nothing else since, ns; 0 if it is not
-        self.preparing_ns = 0
+        #: the first chunk for which it was seen to unpickle what that needs, and when first, ns
+        self.preparing = (0, 0)
+        #: when it was last seen to be busy with something between two chunks, ns
+        self.busy_ns = 0
+        #: bytes for it that were not in its pipe then
+        self.unsent = 0
         self.termination: Termination | None = None
 
     def move(self, lifecycle: Lifecycle) -> None:

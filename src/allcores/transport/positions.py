@@ -8,9 +8,12 @@ from __future__ import annotations
 #: "no limit": no mark of a worker is as large
 NO_LIMIT = (1 << 64) - 1
 
-PHASE_IDLE, PHASE_SETUP, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_FUNCTION, PHASE_CONTEXT = range(7)
+PHASE_IDLE, PHASE_SETUP, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_FUNCTION, PHASE_CONTEXT, PHASE_OUTPUT = (
+    range(8)
+)
 #: between two chunks, unpickling what the next one needs: a function, or the caller's context variables
 PREPARING = (PHASE_FUNCTION, PHASE_CONTEXT)
+# PHASE_OUTPUT is between two chunks, too: what tasks have printed is being written, which whoever reads it may delay.
 
 
 #: on the board the position of the item that runs is in the low half of a word, what runs with it in the high one

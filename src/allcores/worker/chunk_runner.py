@@ -30,6 +30,7 @@ from allcores.transport.positions import (
     PHASE_FUNCTION,
     PHASE_IDLE,
     PHASE_LOADING,
+    PHASE_OUTPUT,
     PHASE_RUNNING,
     PHASE_SEALING,
     together_word,
@@ -498,8 +499,10 @@ class ChunkRunner:
         self._process_reset.tidy()
         if sys.stdout is not None:
             # A task may have closed it, or its reader may be gone: that is the task's affair.
+            slot[PHASE] = PHASE_OUTPUT
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
+            slot[PHASE] = PHASE_IDLE
 
     def _used_up(self) -> bool:
         if self._items_left is not None and self._items_left <= 0:

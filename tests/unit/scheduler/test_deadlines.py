@@ -13,7 +13,7 @@ from allcores.outcome import Failure, Kind
 from allcores.scheduler.messages import Kill, Launch
 from allcores.scheduler.timeouts import START_NS
 from allcores.scheduler.worker_state import Termination
-from allcores.transport.positions import PHASE_CONTEXT, PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING
+from allcores.transport.positions import PHASE_CONTEXT, PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING, PHASE_OUTPUT
 
 
 def test_a_deadline_is_for_each_item() -> None:
@@ -172,6 +172,59 @@ def test_each_function_has_its_seconds() -> None:
         harness.at(1, number, 0, phase=PHASE_IDLE)
         harness.results(1, number, 0, 1)
     assert not any(isinstance(order, Kill) for order in harness.commands())
+
+
+def test_the_seconds_of_a_function_begin_with_it() -> None:
+    """Also where nothing was seen of the end of the last one: the worker was idle by the next look, for long."""
+    harness = Harness(1, setup_s=100.0)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.at(1, 0, 0, phase=PHASE_FUNCTION, since=0)
+    harness.pass_time(SECOND)
+    harness.at(1, 1, 0, phase=PHASE_IDLE)
+    harness.results(1, 1, 0, 1)
+    harness.pass_time(200 * SECOND, alarms=10_000)
+    harness.add(map_state)
+    harness.at(1, 1, 0, phase=PHASE_FUNCTION, since=0)
+    harness.commands()
+    harness.pass_time(90 * SECOND, alarms=10_000)
+    assert harness.commands() == []
+
+
+def test_what_follows_a_long_import_is_no_late_beginning() -> None:
+    """The chunk was sent long ago, and is read only now."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    harness.at(1, 0, 0, phase=PHASE_FUNCTION, since=0)
+    harness.commands()
+    harness.pass_time(3 * START_NS, alarms=10_000)
+    harness.at(1, 0, 0, phase=PHASE_IDLE)
+    harness.pass_time(START_NS // 2, alarms=10_000)
+    assert harness.commands() == []
+    harness.pass_time(START_NS, alarms=10_000)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+
+
+@pytest.mark.parametrize("what", ["its output is not read", "its chunk is on its way"])
+def test_a_worker_that_waits_for_others_is_not_idling(what: str) -> None:
+    """As long as that goes on; and a chunk of which nothing more gets through is not on its way."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    if what == "its output is not read":
+        harness.at(1, 0, 0, phase=PHASE_OUTPUT, since=0)
+    else:
+        harness.at(1, 0, 0, phase=PHASE_IDLE)
+        left = iter(range(1 << 30, 0, -1000))
+        harness.state.unsent = lambda worker: next(left)
+    harness.commands()
+    harness.pass_time(20 * START_NS, alarms=100_000)
+    assert harness.commands() == []
+    harness.at(1, 0, 0, phase=PHASE_IDLE)
+    harness.state.unsent = lambda worker: 1000
+    harness.pass_time(2 * START_NS, alarms=10_000)
+    assert any(isinstance(order, Kill) for order in harness.commands())
 
 
 def test_a_worker_that_is_stopped_as_it_unpickles_a_function() -> None:

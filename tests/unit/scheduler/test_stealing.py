@@ -15,7 +15,15 @@ from allcores.scheduler.map_state import MapState
 from allcores.scheduler.messages import Send, SetLimit, WorkerProgress
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.work_stealing import CONFIRM_NS, SOON_NS
-from allcores.transport.positions import NO_LIMIT, PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, mark
+from allcores.transport.positions import (
+    NO_LIMIT,
+    PHASE_FUNCTION,
+    PHASE_IDLE,
+    PHASE_LOADING,
+    PHASE_OUTPUT,
+    PHASE_RUNNING,
+    mark,
+)
 
 
 def two_workers_one_busy(behind: int = 1) -> tuple[Harness, MapState]:
@@ -78,6 +86,22 @@ def test_what_waits_while_a_function_is_unpickled_is_stolen(items: tuple[int, ..
     harness.pass_time(SECOND, alarms=10_000)
     assert [(chunk.first, len(chunk.items)) for chunk in held if chunk.items] == [(0, 1)]
     assert harness.state.counters.stolen == sum(items) - 1
+
+
+@pytest.mark.parametrize("phase", [PHASE_FUNCTION, PHASE_OUTPUT])
+def test_what_a_busy_worker_keeps(phase: int) -> None:
+    """Whole batches of what it imports for; nothing if it waits for others to read what was printed."""
+    harness = Harness(2, ready=False)
+    map_state = harness.map_state(ordered=False)
+    chunk = harness.add(map_state, 12)
+    chunk.batch = 4
+    harness.end_of_input(map_state)
+    harness.ready(1)
+    harness.at(1, 0, 0, phase=phase, since=0)
+    harness.ready(2)
+    harness.pass_time(SECOND, alarms=10_000)
+    kept = sum(len(each.items) for each in harness.state.worker_states[1].chunks)
+    assert kept == (4 if phase == PHASE_FUNCTION else 0)
 
 
 def test_waiting_work_is_stolen() -> None:

@@ -13,7 +13,7 @@ from allcores.scheduler.messages import Launch
 from allcores.scheduler.settlement import MAX_REQUEUES
 from allcores.scheduler.timers import MOST_TIMERS
 from allcores.scheduler.work_stealing import CONFIRM_NS, SOON_NS
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_SEALING, mark
+from allcores.transport.positions import PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING, PHASE_SEALING, mark
 
 
 def test_only_the_item_that_ran_is_charged() -> None:
@@ -197,3 +197,21 @@ def test_only_the_first_chunk_waits_for_what_is_unpickled() -> None:
     harness.add(map_state, 2)
     harness.gone(1, idle=True, preparing=True)
     assert [(chunk.first, chunk.requeues) for chunk in map_state.pending] == [(0, 1), (2, 0)]
+
+
+def test_what_was_stolen_from_a_worker_that_prepares_is_not_its_loss() -> None:
+    """It ends as its only chunk is about to be another one's, or is."""
+    for is_confirmed in (False, True):
+        harness = Harness(1)
+        map_state = harness.map_state()
+        chunk = harness.add(map_state, 1)
+        chunk.requeues = MAX_REQUEUES
+        harness.at(1, 0, 0, phase=PHASE_FUNCTION, since=0)
+        worker_state = harness.state.worker_states[1]
+        worker_state.limit = mark(chunk.sequence, 0)
+        if is_confirmed:
+            map_state.pending.append(chunk.part(0, 1))
+            del chunk.items[0:]
+        harness.gone(1, idle=True, preparing=True)
+        assert take_all(map_state) == []
+        assert [(each.first, len(each.items)) for each in map_state.pending] == [(0, 1)]

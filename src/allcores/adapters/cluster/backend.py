@@ -213,6 +213,10 @@ class ClusterBackend(MindedBackend):
         """See Backend: that a node is silent is noticed elsewhere."""
         return False
 
+    def unsent(self, worker: int) -> int:
+        """See Backend: nothing waits for a pipe."""
+        return 0
+
     def resident_tree_bytes(self, worker: int) -> int:
         """See Backend: memory of a node is its own pool's business."""
         return 0

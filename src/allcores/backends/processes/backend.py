@@ -269,6 +269,10 @@ class ProcessBackend:
     def is_stopped(self, worker: int) -> bool:
         return self._worker_table.is_stopped(worker)
 
+    def unsent(self, worker: int) -> int:
+        connection = self._worker_table.connections.get(worker)
+        return sum(map(len, connection.outgoing)) if connection is not None else 0
+
     def resident_tree_bytes(self, worker: int) -> int:
         return self._exits.resident_tree_bytes(worker)
 

@@ -238,7 +238,7 @@ class Exits:
         if assignment is not None and (not assignment.leaving or assignment.holds_work):
             oom_killed = self._oom_killed()
             chunk = assignment.chunk
-            if preparing and assignment.first is not None:
+            if preparing and assignment.first is not None and assignment.first.done < len(assignment.first.items):
                 chunk = assignment.first
                 progress = WorkerProgress(progress.sequence, chunk.done, 0, progress.phase)
             error = lost(
