@@ -15,7 +15,7 @@ from allcores.scheduler.messages import Peek
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, Termination, WorkerState
-from allcores.transport.positions import PHASE_CONTEXT, PHASE_OUTPUT, PREPARING
+from allcores.transport.positions import PHASE_CONTEXT, PHASE_OUTPUT, PREPARING, mark
 
 #: A worker that has not begun what it was given after this long was stopped while it was idle, ns.
 START_NS = 10_000_000_000
@@ -23,6 +23,8 @@ START_NS = 10_000_000_000
 BEGIN_NS = 500_000_000
 #: How long finished items of a chunk may wait, unsent, behind one that takes long, ns.
 PEEK_NS = 50_000_000
+#: A look that comes this much too late does so because the program was stopped, ns.
+STILL_NS = 2_000_000_000
 #: A look at a deadline comes this much late rather than early: an early one would only have to come again, ns.
 LATE_NS = 100_000
 
@@ -60,7 +62,7 @@ class Timeouts:
             self._check_grace(worker_state, now)
         elif timer is Timer.DEADLINE and worker_state.deadline_ns == due_ns:
             # Any other was replaced by an earlier one.
-            self._check_deadline(worker_state, now)
+            self._check_deadline(worker_state, now, stood_still=now - due_ns >= STILL_NS)
 
     # --- items ------------------------------------------------------------------------------------
 
@@ -70,8 +72,15 @@ class Timeouts:
             worker_state.deadline_ns = due_ns
             self._state.timers.set(due_ns, Timer.DEADLINE, worker_state)
 
-    def _check_deadline(self, worker_state: WorkerState, now: int) -> None:
-        """Terminate a worker whose item has used up its timeout."""
+    def _check_deadline(self, worker_state: WorkerState, now: int, *, stood_still: bool) -> None:
+        """Terminate a worker whose item has used up its timeout.
+
+        Args:
+            worker_state: The worker.
+            now: The time, ns.
+            stood_still: This look comes so late that the program was stopped, and its workers with it perhaps: what
+                runs has its seconds once more.
+        """
         worker_state.deadline_ns = None
         if self._state.concurrent > 1:
             self._check_deadlines(worker_state, now)
@@ -82,6 +91,9 @@ class Timeouts:
         if chunk is not None and progress is not None and chunk.timeout_ns is not None:
             timeout_ns, together = chunk.timeout_ns, progress.together
             due = progress.started_ns + allowed_ns(timeout_ns, together, chunk.map_state.chunker.mean_ns)
+            at = mark(progress.sequence, progress.position)
+            if due <= now and stood_still and worker_state.excused != at:
+                worker_state.excused, due = at, now + timeout_ns
             if due <= now:
                 seconds = timeout_ns / 1e9
                 what = self._state.describe(chunk, min(progress.position, len(chunk.items) - 1))

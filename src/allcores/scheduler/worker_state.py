@@ -85,6 +85,7 @@ class WorkerState:
         "chunks",
         "confirming",
         "deadline_ns",
+        "excused",
         "failed_starts_before",
         "heard_ns",
         "last_sequence",
@@ -122,6 +123,8 @@ class WorkerState:
         self.confirming = 0
         #: when its DEADLINE timer is due; None if none is set
         self.deadline_ns: int | None = None
+        #: mark of the item that was given its seconds once more, because the program had been stopped
+        self.excused = 0
         #: its BEHIND timer is set
         self.behind_watched = False
         #: its PEEK timer is set

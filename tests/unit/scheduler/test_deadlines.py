@@ -30,6 +30,21 @@ def test_a_deadline_is_for_each_item() -> None:
     assert isinstance(harness.commands()[0], Kill)
 
 
+def test_a_program_that_was_stopped_has_not_used_up_the_seconds_of_its_items() -> None:
+    """A container that is paused, say: all its processes are. What runs has its seconds once more, and not twice."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND)
+    harness.add(map_state, 2)
+    harness.at(1, 1, 0)
+    harness.commands()
+    harness.tick(60 * SECOND)
+    assert harness.commands() == []
+    harness.pass_time(SECOND * 9 // 10)
+    assert harness.commands() == []
+    harness.tick(60 * SECOND)
+    assert harness.commands() == [Kill(1, "items[0] timed out"), Launch(2)]
+
+
 def test_a_timeout_ends_one_item() -> None:
     """The item that used up its seconds gets TaskTimeout with the facts; the others run elsewhere, uncharged."""
     harness = Harness(1)
