@@ -6,6 +6,8 @@ leaves the worker's own threads at once, so that it takes none of the places tha
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import ssl
 import uuid
 from itertools import count
@@ -89,6 +91,8 @@ class DaskCluster:
         self._name = uuid.uuid4().hex
         self._numbers = count(1)
         self._open: set[Any] = set()
+        #: replies on their way from a node
+        self._fetches: set[concurrent.futures.Future[bytes]] = set()
         #: of each worker when it was heard of last, as the scheduler says, and since when it says that, by our clock
         self._seen: dict[str, tuple[float | None, float]] = {}
 
@@ -154,20 +158,40 @@ class DaskCluster:
     def close(self) -> None:
         """See Cluster."""
         if self._own is not None:
+            # The loop of a client that is not ours goes on with them; a gather may bring what others wait for, too.
+            for fetch in list(self._fetches):
+                fetch.cancel()
             self._own.close(timeout=2)
 
     def _answer(self, future: Any, done: Done) -> None:
-        """On a thread of Dask: fetch what came back."""
+        """On the only thread that Dask has for this: have what came back fetched.
+
+        A large reply takes as long as the network needs, so there is no limit. No thread waits for it: where the
+        scheduler is lost meanwhile, the watcher notices that, and where the node is, it or `ANSWER_NS` does.
+        """
         try:
             if future.status == "finished":
-                done(future.result(timeout=30), None)
-            else:
-                error = future.exception(timeout=5) if future.status == "error" else None
-                done(None, error or RuntimeError(f"it is {future.status}"))
+                fetched = self._client.gather(future, asynchronous=True)
+                fetch = asyncio.run_coroutine_threadsafe(fetched, self._client.loop.asyncio_loop)
+                self._fetches.add(fetch)
+                fetch.add_done_callback(lambda ended: self._fetched(ended, future, done))
+                return
+            error = future.exception(timeout=5) if future.status == "error" else None
+            done(None, error or RuntimeError(f"it is {future.status}"))
         except BaseException as error:
             done(None, error)
-        finally:
-            self._open.discard(future)
+        self._open.discard(future)
+
+    def _fetched(self, fetch: concurrent.futures.Future[bytes], future: Any, done: Done) -> None:
+        """On the thread of the client's loop: hand over what came back."""
+        self._fetches.discard(fetch)
+        self._open.discard(future)
+        try:
+            reply = fetch.result()
+        except BaseException as error:  # also that it was cancelled
+            done(None, error)
+        else:
+            done(reply, None)
 
 
 def _check_certificates(target: str) -> None:

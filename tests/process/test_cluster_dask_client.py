@@ -1,0 +1,103 @@
+"""What Dask's adapter asks of a client, with one that does as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.process.waiting import PATIENCE_S
+
+dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+
+
+class SlowReply:
+    """A future of Dask whose task has ended, and whose reply takes longer than any limit to come."""
+
+    status = "finished"
+
+    def result(self, timeout: float | None = None) -> bytes:
+        assert timeout is not None, "it would wait without a bound"
+        raise TimeoutError
+
+    def exception(self, timeout: float) -> None:
+        raise AssertionError("it has none")
+
+
+class Client:
+    """Has a loop in a thread, as Dask's, and gives a reply when it may."""
+
+    status = "running"
+
+    def __init__(self) -> None:
+        self.loop = SimpleNamespace(asyncio_loop=asyncio.new_event_loop())
+        self.may = asyncio.Event()
+        self.is_closed = False
+        self._thread = threading.Thread(target=self.loop.asyncio_loop.run_forever)
+        self._thread.start()
+
+    async def gather(self, future: SlowReply, *, asynchronous: bool) -> bytes:
+        assert asynchronous
+        await self.may.wait()
+        return b"reply"
+
+    def let(self) -> None:
+        self.loop.asyncio_loop.call_soon_threadsafe(self.may.set)
+
+    def close(self, timeout: float) -> None:
+        self.is_closed = True
+
+    def end(self) -> None:
+        self.loop.asyncio_loop.call_soon_threadsafe(self.loop.asyncio_loop.stop)
+        self._thread.join(PATIENCE_S)
+        self.loop.asyncio_loop.close()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    client = Client()
+    yield client
+    client.end()
+
+
+def cluster_of(client: Client, *, own: bool) -> Any:
+    cluster = dask_cluster.DaskCluster.__new__(dask_cluster.DaskCluster)
+    cluster._client, cluster._own = client, client if own else None
+    cluster._open, cluster._fetches, cluster._seen = set(), set(), {}
+    return cluster
+
+
+class Told:
+    """Takes a reply, or what went wrong."""
+
+    def __init__(self) -> None:
+        self.is_there = threading.Event()
+        self.what: tuple[bytes | None, BaseException | None] = None, None
+
+    def __call__(self, reply: bytes | None, error: BaseException | None) -> None:
+        self.what = reply, error
+        self.is_there.set()
+
+
+def test_a_reply_may_take_as_long_as_the_network_needs(client: Client) -> None:
+    """And Dask's one thread for all replies does not wait for it: those of other nodes come meanwhile."""
+    cluster, told = cluster_of(client, own=False), Told()
+    cluster._answer(SlowReply(), told)
+    assert not told.is_there.is_set()
+    client.let()
+    assert told.is_there.wait(PATIENCE_S)
+    assert told.what == (b"reply", None)
+    assert not cluster._fetches and not cluster._open
+
+
+def test_a_reply_that_never_comes_holds_up_no_end(client: Client) -> None:
+    """The scheduler is lost: it is noticed elsewhere, and the connection is closed."""
+    cluster, told = cluster_of(client, own=True), Told()
+    cluster._answer(SlowReply(), told)
+    cluster.close()
+    assert client.is_closed
+    assert told.is_there.wait(PATIENCE_S)
+    assert told.what[0] is None and told.what[1] is not None
