@@ -49,6 +49,10 @@ class NodesHere:
         if not self._is_lost(node, number):
             done(reply, None)
 
+    def sent(self, node: str) -> int:
+        """How many requests went to a node."""
+        return self._sent.get(node, 0)
+
     def delay(self, node: str) -> str | None:
         return self.why
 

@@ -14,11 +14,12 @@ import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
 
-from allcores import BrokenPool, Pool, SetupError, UsageError
-from allcores.adapters.cluster import backend, node
+from allcores import BrokenPool, Limits, Pool, SetupError, UsageError
+from allcores.adapters.cluster import backend, node, opening
 from allcores.adapters.cluster.base import Done
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request
+from allcores.adapters.cluster.packing import unpack
 from allcores.backends import open as opener
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
@@ -218,13 +219,52 @@ def test_what_is_not_packed_yet_waits_for_the_next_request() -> None:
 
 
 def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came with the request would be lost without a word."""
-    monkeypatch.setattr(node, "OPEN_S", 0.0)
+    """Its program would wait for ever, and what came with its requests would be lost without a word."""
+    monkeypatch.setattr(opening, "OPEN_MORE_S", 0.0)
     monkeypatch.setattr(node.Node, "_open", lambda self, opening: None)
     cluster = NodesHere("a", lambda name, number: False)
-    with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="machine is too busy"):
-        pool.map(double, range(3))
+    words = r"within 0\.01 s: its machine is too busy, or the modules .* Limits\(setup_s=\.\.\.\) allows more"
+    with Pool(backend="dask", address=cluster, limits=Limits(setup_s=0.01)) as pool:
+        with pytest.raises(SetupError, match=words):
+            pool.map(double, range(3))
     cluster.join()
+
+
+def test_a_node_may_import_for_long_before_it_makes_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of a setup function, from a cold file system; it is asked again and again meanwhile."""
+    may = threading.Event()
+
+    def slow(*given: Any) -> Any:
+        assert may.wait(PATIENCE_S)
+        return unpack(*given)
+
+    monkeypatch.setattr(node, "unpack", slow)
+    monkeypatch.setattr(node, "HOLD_S", 0.01)
+    monkeypatch.setattr(node, "MOST_HOLD_S", 0.01)
+    cluster = NodesHere("a", lambda name, number: False)
+    with Pool(backend="dask", address=cluster) as pool:
+        call = pool.submit(double, 4)
+        wait_until(lambda: cluster.sent("a") > 3)
+        may.set()
+        assert call.result(PATIENCE_S) == 8
+    cluster.join()
+
+
+def test_what_comes_before_the_pool_is_carried_out_when_it_is_made(
+    opened: tuple[node.Node, Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, and before what comes later."""
+    here, told = opened
+    monkeypatch.setattr(here, "_work", None)
+    told.may.set()
+    chunks: Any = [["first"], ["second"], ["third"]]
+    for serial, blobs in ((1, [(1, b"data")]), (2, [])):
+        assert not here.exchange(request_of(serial, blobs=blobs, chunks=chunks[serial - 1])).ready
+    assert told.done == []
+    work: Any = told
+    here._begin(work, work)
+    here.exchange(request_of(3, chunks=chunks[2]))
+    assert told.done == ["share", "first", "second", "third"]
 
 
 def test_a_node_that_the_cluster_has_again_is_used_again() -> None:

@@ -111,7 +111,7 @@ class ClusterBackend(MindedBackend):
         self._dropped: deque[int] = deque()
         self._memory: ParentMemory | None = None
         self._shared: SharedBlocks | None = None
-        self._openings = Openings(settings | {"limits": limits}, worker_init)
+        self._openings = Openings(settings, worker_init, limits)
         try:
             self._openings.check(self.pack)
             #: the nodes as of the last look

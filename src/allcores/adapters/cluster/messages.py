@@ -30,6 +30,7 @@ class Opening(NamedTuple):
         report_s: Finished items of a chunk that goes on are told of this often, seconds.
         logs: What tells its workers which log records the program wants; None: none.
         path: Where the program finds its modules: setup and preload may be of them.
+        open_s: So long the node may take to make it, before a worker of it starts, seconds.
     """
 
     settings: bytes
@@ -40,6 +41,7 @@ class Opening(NamedTuple):
     report_s: float = REPORT_S
     logs: bytes | None = None
     path: tuple[str, ...] = ()
+    open_s: float = 330.0
 
 
 class NodeChunk(NamedTuple):

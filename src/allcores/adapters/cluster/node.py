@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import platform
 import threading
+from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -22,11 +23,9 @@ from allcores.pool.pool import Pool, ready
 from allcores.pool.pool_log import Logs
 from allcores.transport import exceptions
 
-#: So long the first request waits for the pool, seconds.
-OPEN_S = 30.0
 #: The requests of one pool may arrive in another order, and an earlier one may still be carried out, which is waited
 #: for so long, seconds.
-ORDER_S = OPEN_S + 10.0
+ORDER_S = 40.0
 
 #: What ends within this time goes with the same reply, seconds.
 LINGER_S = 0.002
@@ -106,6 +105,11 @@ class Node:
         self._closed = False
         self._pool: Pool | None = None
         self._work: Work | None = None
+        #: requests that came before there was a pool to carry them out
+        self._early: deque[Request] = deque()
+        #: how long the pool may take to be made, and until when that is
+        self._open_s = opening.open_s
+        self._open_until_s = self.heard_s + opening.open_s
         self._cores = 0
         self._report_s = opening.report_s
         self._logs = NodeLogs(opening.logs) if opening.logs is not None else None
@@ -137,6 +141,7 @@ class Node:
         waits = request.hold and not request.ends
         if waits:
             self._wait(request.serial)
+        self._check_open()
         with self._changed:
             if waits and self._urgent and self._work is not None and self._work.holds:
                 # A reply costs more than this: what ends meanwhile goes with it.
@@ -146,6 +151,8 @@ class Node:
     def _wait(self, serial: int) -> None:
         """Until there is something to tell, or for as long as it may be; meanwhile chunks that go on are looked at."""
         until = monotonic() + self._hold_s
+        if self._work is None:
+            until = min(until, self._open_until_s)
         while (left := until - monotonic()) > 0:
             with self._changed:
                 if self._changed.wait_for(lambda: self._tells(serial), min(left, LOOK_S)):
@@ -170,26 +177,33 @@ class Node:
         logs = self._logs.taken() if self._logs is not None else []
         return Reply(self._replied, self._ready, self._failed, self._cores, holds, results, logs)
 
-    def _carry_out(self, request: Request) -> None:
-        work = self._work
-        if work is None:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._work is not None or self._failed is not None or self._closed, OPEN_S
+    def _check_open(self) -> None:
+        """Whether the pool takes too long to be made."""
+        with self._changed:
+            in_time = self._work is not None or self._closed or monotonic() < self._open_until_s
+            if in_time or self._failed is not None:
+                return
+            self._failed = exceptions.pack(
+                SetupError(
+                    f"The pool of a node could not be made within {self._open_s:g} s: its machine is too busy, or the "
+                    "modules of what workers begin with (setup, preload and their arguments) take longer to be "
+                    "imported there. Limits(setup_s=...) allows more."
                 )
-            work = self._work
-        if work is None or self._pool is None:
-            with self._changed:
+            )
+
+    def _carry_out(self, request: Request) -> None:
+        with self._changed:
+            work, pool = self._work, self._pool
+            if work is None or pool is None:
+                # To read what workers begin with may import for minutes. The reply says that it is not ready.
                 if self._failed is None and not self._closed:
-                    # What came with this request would be lost without a word.
-                    self._failed = exceptions.pack(
-                        SetupError(
-                            f"The pool of a node could not be made within {OPEN_S:g} s: its machine is too busy."
-                        )
-                    )
-            return
+                    self._early.append(request)
+                return
+        self._do(work, pool, request)
+
+    def _do(self, work: Work, pool: Pool, request: Request) -> None:
         for number, contents in request.blobs:
-            self._blobs[number] = self._pool.share(contents)
+            self._blobs[number] = pool.share(contents)
         for number in request.drop:
             self._blobs.pop(number, None)
         for number, payload in request.functions:
@@ -238,11 +252,10 @@ class Node:
                     self._cores = pool.workers
                     # Chunks that name these find them, too.
                     self._blobs.update((number, pool.share(each)) for number, each in opening.blobs)
-                    self._work = Work(pool, self._tell, self._broke, self._view, opening.report_s)
-                    self._changed.notify_all()
             if closed:
                 pool.close()
                 return
+            self._begin(Work(pool, self._tell, self._broke, self._view, opening.report_s), pool)
             pool.submit(ready).result(limits.setup_s * 2 + 10)
             with self._changed:
                 self._ready = self._urgent = True
@@ -256,6 +269,17 @@ class Node:
                 if not self._closed:
                     self._failed = exceptions.pack(error)
                 self._changed.notify_all()
+
+    def _begin(self, work: Work, pool: Pool) -> None:
+        """Carry out what came before there was a pool; from then on each request does so itself, after these."""
+        while True:
+            with self._changed:
+                if not self._early or self._closed:
+                    self._work = work
+                    self._changed.notify_all()
+                    return
+                request = self._early.popleft()
+            self._do(work, pool, request)
 
     def close(self) -> None:
         """End it, and what runs; whoever waits for a reply gets one."""

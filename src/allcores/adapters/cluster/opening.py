@@ -14,9 +14,14 @@ from allcores.transport import pickling
 
 if TYPE_CHECKING:
     from allcores.backends.base import WorkerInit
+    from allcores.limits import Limits
     from allcores.shared_memory.buffers import BufferedPickle
 
     Pack = Callable[[object], bytes | BufferedPickle]
+
+
+#: Seconds that a node may take to make its pool, besides `Limits.setup_s`, which may be small and is for workers.
+OPEN_MORE_S = 30.0
 
 
 class Openings:
@@ -25,10 +30,13 @@ class Openings:
     Args:
         settings: Options of a node's pool.
         worker_init: See `Pool`; each node does it.
+        limits: Of the pool.
     """
 
-    def __init__(self, settings: dict[str, Any], worker_init: WorkerInit) -> None:
+    def __init__(self, settings: dict[str, Any], worker_init: WorkerInit, limits: Limits) -> None:
+        self._setup_s = limits.setup_s
         self._options = settings | {
+            "limits": limits,
             "setup": worker_init.setup,
             "setup_args": worker_init.setup_args,
             "teardown": worker_init.teardown,
@@ -57,7 +65,8 @@ class Openings:
         if not isinstance(packed, bytes):
             blobs = tuple((number, contents(number)) for number in packed.leases)
             packed = packed.data
-        return Opening(packed, cores, *versions(), blobs, report_s, logs, _module_path())
+        open_s = self._setup_s + OPEN_MORE_S
+        return Opening(packed, cores, *versions(), blobs, report_s, logs, _module_path(), open_s)
 
     def clear(self) -> None:
         """Let go of all of it."""
