@@ -26,6 +26,7 @@ from allcores.adapters.cluster.messages import Opening, Request
 from allcores.backends import open as opener
 from allcores.outcome import Failure
 from allcores.pool.pool import driver_of
+from allcores.scheduler import settlement
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import Chunk, MapState
@@ -238,6 +239,22 @@ def test_a_node_that_was_lost_and_that_the_cluster_still_has_begins_anew(
         for _ in range(4):
             assert pool.map(double, range(30)) == [2 * number for number in range(30)]
     assert cluster.dropped == ["a"]
+    cluster.join()
+
+
+def test_a_node_that_was_asked_nothing_for_long_is_no_fault_of_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time it has ended its pool: it begins anew, however often, and what it held may go on as before."""
+    monkeypatch.setattr(link, "LEASE_S", 0.0)
+    monkeypatch.setattr(backend, "NO_NODE_NS", 10_000_000_000)
+    monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
+    doubted: list[link.Link] = []
+    monkeypatch.setattr(link.Link, "doubt", doubted.append)
+    cluster = FailingOnce(3, False)
+    with Pool(backend="dask", address=cluster) as pool:
+        for _ in range(4):
+            assert pool.map(double, range(30), chunk=1) == [2 * number for number in range(30)]
+    assert cluster.dropped == ["a"]
+    assert doubted == []
     cluster.join()
 
 

@@ -304,7 +304,9 @@ class Settlement:
         """The same for a node: what it held goes to others, but not for ever, for an item may be what ends nodes."""
         for chunk in reversed(worker_state.chunks):
             start, stop = chunk.done, len(chunk.items)
-            if stop - start == 1 and chunk.requeues >= MAX_NODES_LOST:
+            if event.unattributed and worker_state.termination is None:
+                self.requeue(chunk, start, stop)
+            elif stop - start == 1 and chunk.requeues >= MAX_NODES_LOST:
                 error = WorkerLost(
                     f"{self._state.describe(chunk, start)} was on {chunk.requeues + 1} nodes that were lost; the last: "
                     f"{event.reason}.",

@@ -24,7 +24,7 @@ from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost
 from allcores.adapters.cluster.decoding import results_of
 from allcores.adapters.cluster.delays import ask_delays
 from allcores.adapters.cluster.link import Link
-from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S, Reply
+from allcores.adapters.cluster.messages import LEASE_S, REPORT_EACH_S, REPORT_S, Reply
 from allcores.adapters.cluster.opening import Openings
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.adapters.cluster.silence import Looks
@@ -320,6 +320,11 @@ class ClusterBackend(MindedBackend):
             return
         reply: Reply = pickle.loads(data)
         if reply.serial == 0:
+            if link.was_neglected():
+                # This program was stopped, or had too much to send to others: that is no fault of what it held.
+                told = f"this program asked it nothing for more than {LEASE_S:g} s, and it ended its pool"
+                self._node_lost(link, told, may_return=True, suspects=False)
+                return
             self._node_failed(link, "it was started anew, or a request to it was lost")
             return
         for each in link.replied(serial, reply, monotonic_ns()):
@@ -444,9 +449,10 @@ class ClusterBackend(MindedBackend):
         self._end(link)
         self._node_lost(link, why, may_return=may_return)
 
-    def _node_lost(self, link: Link, why: str, *, may_return: bool = False) -> None:
+    def _node_lost(self, link: Link, why: str, *, may_return: bool = False, suspects: bool = True) -> None:
         """A node is gone: what it held goes to others. If the cluster has it again later, it may be used again."""
-        link.doubt()
+        if suspects:
+            link.doubt()
         link.is_gone = True
         self._links.pop(link.worker, None)
         if not may_return:
@@ -460,7 +466,9 @@ class ClusterBackend(MindedBackend):
         error = WorkerLost(f"Node {link.node} was lost: {why}.", worker=link.worker)
         reason = f"node {link.node} was lost: {why}"
         # Of nodes that never get ready there is an end: what they begin with may be what ends them.
-        self._post([WorkerGone(link.worker, None, Kind.WORKER_LOST, error, reason, killed=True)])
+        self._post(
+            [WorkerGone(link.worker, None, Kind.WORKER_LOST, error, reason, killed=True, unattributed=not suspects)]
+        )
 
     def _forget_ended(self) -> None:
         """Workers that were told to end, which is all that is wanted of them."""

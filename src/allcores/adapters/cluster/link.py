@@ -6,7 +6,7 @@ import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.messages import NodeChunk, Opening, Reply, Request
+from allcores.adapters.cluster.messages import LEASE_S, NodeChunk, Opening, Reply, Request
 from allcores.outcome import Kind
 from allcores.transport import pickling
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
@@ -66,8 +66,11 @@ class Link:
         self.is_gone = False
         #: it is to be ended
         self.ends = False
-        #: when it was heard of last, ns
+        #: when it was heard of last, and asked last, ns
         self.heard_ns = 0
+        self._sent_ns: int | None = None
+        #: the last request before which it was asked nothing for longer than it keeps its pool
+        self._late: int | None = None
 
     @property
     def serial(self) -> int:
@@ -106,6 +109,9 @@ class Link:
         self.open[self._serial] = now
         if self.asked_ns is None:
             self.asked_ns = now
+        if self._sent_ns is not None and now - self._sent_ns > LEASE_S * 1e9:
+            self._late = self._serial
+        self._sent_ns = now
         request = Request(
             self.key, self._serial, opening, functions, forget, blobs, drop, chunks, revoked, True, self.ends
         )
@@ -167,6 +173,10 @@ class Link:
         if results.count > sum(map(_is_of_no_call, results.failures or ())):
             chunk.function.doubtful = False
 
+    def was_neglected(self) -> bool:
+        """Whether it was asked nothing for so long that it ended its pool, and has not answered since."""
+        return self._late is not None
+
     def doubt(self) -> None:
         """It is lost: to read what it held may be what has ended it."""
         for chunk in self.held.values():
@@ -176,6 +186,8 @@ class Link:
         """A reply is here; returns those that can be read now, in order."""
         self.open.pop(serial, None)
         self.heard_ns = now
+        if self._late is not None and serial >= self._late:
+            self._late = None
         self._early[reply.serial] = reply
         found: list[Reply] = []
         while (following := self._early.pop(self._read + 1, None)) is not None:
