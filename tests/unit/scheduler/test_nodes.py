@@ -42,9 +42,21 @@ def test_an_item_that_was_on_too_many_lost_nodes_is_given_up() -> None:
     map_state = harness.map_state()
     harness.add(map_state, 2)
     for loss in range(MAX_NODES_LOST + 1):
-        harness.gone(loss + 1, unattributed=True, idle=True)
+        harness.gone(loss + 1, idle=True)
         harness.ready(loss + 2)
     assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST]), (1, 1, [Kind.WORKER_LOST])]
+
+
+def test_what_was_on_nodes_that_the_program_neglected_is_not_given_up() -> None:
+    """They ended their pools since they were asked nothing, which is no fault of an item."""
+    harness = nodes(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    for loss in range(3 * MAX_NODES_LOST):
+        harness.gone(loss + 1, unattributed=True, idle=True)
+        harness.ready(loss + 2)
+    assert take_all(map_state) == []
+    assert harness.sent()[-1][1:] == (0, 2, 1)
 
 
 def test_a_worker_that_waits_for_a_node_waits_as_long_as_it_takes() -> None:
