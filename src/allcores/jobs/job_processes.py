@@ -39,7 +39,8 @@ class JobProcess:
         pid: Of the process, which is also the number of its session.
         pipe: To it.
         started: By the monotonic clock.
-        deadline: When its time is used up, by the monotonic clock; None: never.
+        timeout: Seconds that it may take once it has loaded the tasks; None: any.
+        deadline: When these are used up, by the monotonic clock; None: never, or they have not begun.
         ready: It has loaded the tasks.
         wants_cores: Since when it waits for cores; None: it does not.
         answer: What it said last; None: nothing.
@@ -57,7 +58,8 @@ class JobProcess:
     pid: int
     pipe: MessagePipe
     started: float
-    deadline: float | None
+    timeout: float | None
+    deadline: float | None = None
     ready: bool = False
     wants_cores: float | None = None
     answer: Answer | None = None
@@ -116,9 +118,14 @@ class JobProcess:
             path=[entry or os.getcwd() for entry in sys.path],
         )
         ours.setblocking(False)
-        deadline = None if timeout is None else now + timeout
         inherited = procfs.peak_resident_bytes(os.getpid()) or 0
-        return cls(claim, popen.pid, pipe, now, deadline, popen=popen, inherited=inherited)
+        return cls(claim, popen.pid, pipe, now, timeout, popen=popen, inherited=inherited)
+
+    def begins(self, now: float) -> None:
+        """It has loaded the tasks: from now on its time counts."""
+        self.ready = True
+        if self.timeout is not None:
+            self.deadline = now + self.timeout
 
     def hear(self) -> Iterator[dict[str, Any]]:
         """What it has said since; nothing once it is gone."""

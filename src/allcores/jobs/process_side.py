@@ -83,7 +83,7 @@ class ProcessSide:
             for message in process.hear():
                 op = message.pop("op", None)
                 if op == "ready":
-                    process.ready = True
+                    process.begins(now)
                     process.note_memory(message["memory"])
                 elif op == "cores":
                     process.wants_cores = now

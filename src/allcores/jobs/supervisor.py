@@ -80,7 +80,7 @@ class Supervisor:
         workers: int | None = None,
         grace: float = 30.0,
         max_crashes: int = 3,
-        boot_s: float = 60.0,
+        boot_s: float = Limits().setup_s,
         limits: Limits | None = None,
         retention: Retention | None = None,
     ) -> None:
@@ -316,7 +316,7 @@ class Supervisor:
             self._store_side.release(claim)
             return
         elif process.ended_for == "deadline":
-            end = decisions.after_deadline((process.deadline or 0.0) - process.started)
+            end = decisions.after_deadline(process.timeout or 0.0)
         else:
             assert ended.death is not None
             end = decisions.after_crash(claim, ended.death, self._policy, wall)
