@@ -7,6 +7,7 @@ by the kernel's signal, and by the end of the socket to it.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -34,15 +35,8 @@ class SupervisorOfProcess:
         self._granted = threading.Semaphore(0)
         self._cores = 1
         self.job: RunningJob | None = None
-        self.start: dict[str, Any] = {}
-        self._started = threading.Event()
         self._draining = False
         threading.Thread(target=self._listen, name="allcores-supervisor", daemon=True).start()
-
-    def wait_for_start(self) -> dict[str, Any]:
-        """The first message."""
-        self._started.wait()
-        return self.start
 
     def attach(self, job: RunningJob) -> None:
         """The job is there now; what it was to be told meanwhile it is told."""
@@ -78,10 +72,7 @@ class SupervisorOfProcess:
 
     def _hear(self, message: dict[str, Any]) -> None:
         op = message.pop("op", None)
-        if op == "start":
-            self.start = message
-            self._started.set()
-        elif op == "granted":
+        if op == "granted":
             self._cores = int(message["cores"])
             self._granted.release()
         elif op == "drain":
@@ -90,19 +81,22 @@ class SupervisorOfProcess:
                 self.job.drain()
 
 
-def main(descriptor: int, parent: int) -> None:
+def main(descriptor: int, order: int, parent: int) -> None:
     """Run one attempt and tell the supervisor. Never returns.
 
     Args:
         descriptor: Of the socket to the supervisor.
-        parent: Its pid.
+        order: Of a file that says what to run. It may be larger than what a socket takes that nobody reads yet.
+        parent: The supervisor's pid.
     """
     posix.die_with_parent(parent)
     posix.adopt_orphans()
     own_imports.install()
     pipe = MessagePipe(socket.socket(fileno=posix.move_fd_high(descriptor)))
     supervisor = SupervisorOfProcess(pipe)
-    start = supervisor.wait_for_start()
+    with open(order, "rb") as file:
+        file.seek(0)
+        start = json.load(file)
     try:
         answer = _work(start, supervisor, pipe)
         if answer is None:

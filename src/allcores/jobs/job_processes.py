@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -80,18 +81,31 @@ class JobProcess:
         cls, claim: Claim, store_folder: str, places: tuple[str, ...], now: float, timeout: float | None
     ) -> JobProcess:
         """Start it. To be called by a thread that lives as long as the supervisor. Raises: OSError."""
-        with fork_lock.ForkLock():
+        order = {
+            "job": claim.job.id,
+            "task": claim.job.task,
+            "arguments": claim.job.arguments,
+            "attempt": claim.attempt,
+            "tags": list(claim.job.tags),
+            "parent": claim.job.parent,
+            "store_folder": store_folder,
+            "places": list(places),
+            "path": [entry or os.getcwd() for entry in sys.path],
+        }
+        with fork_lock.ForkLock(), open(posix.anonymous_file("job"), "wb") as file:
+            file.write(json.dumps(order).encode())
+            file.flush()
             ours, theirs = socket.socketpair()
             with theirs:
                 source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
                 code = (
                     f"import sys; sys.path.insert(0, {source!r}); from allcores.jobs.job_process import main;"
-                    f" main({theirs.fileno()}, {os.getpid()})"
+                    f" main({theirs.fileno()}, {file.fileno()}, {os.getpid()})"
                 )
                 try:
                     popen = subprocess.Popen(
                         [sys.executable, "-P", "-c", code],
-                        pass_fds=[theirs.fileno()],
+                        pass_fds=[theirs.fileno(), file.fileno()],
                         stdin=subprocess.DEVNULL,
                         start_new_session=True,
                         env={
@@ -103,20 +117,6 @@ class JobProcess:
                     ours.close()
                     raise
         pipe = MessagePipe(ours)
-        # It reads this as soon as it runs; a process that never runs costs no more than this.
-        ours.settimeout(5.0)
-        pipe.send(
-            op="start",
-            job=claim.job.id,
-            task=claim.job.task,
-            arguments=claim.job.arguments,
-            attempt=claim.attempt,
-            tags=list(claim.job.tags),
-            parent=claim.job.parent,
-            store_folder=store_folder,
-            places=list(places),
-            path=[entry or os.getcwd() for entry in sys.path],
-        )
         ours.setblocking(False)
         inherited = procfs.peak_resident_bytes(os.getpid()) or 0
         return cls(claim, popen.pid, pipe, now, timeout, popen=popen, inherited=inherited)

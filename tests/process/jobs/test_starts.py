@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, until
 
 from allcores import Limits
 from allcores.jobs import JobStore, Queue, Registry, Supervisor, health
+from allcores.jobs.job_processes import JobProcess
 from allcores.jobs.supervisor import run_in_thread
 
 _TASKS = """
@@ -26,6 +29,10 @@ def plain() -> int:
 @task
 def mapping(job):
     return 2
+
+@task
+def measured(job, text: str) -> int:
+    return len(text)
 """
 
 
@@ -73,5 +80,35 @@ def test_a_pool_whose_workers_do_not_start_is_tried_again(tmp_path: Path, places
         found = queue.wait(job.id, PATIENCE_S)
         assert (found.state, found.result, found.attempts, found.crashes) == ("succeeded", 1, 1, 0)
         until(lambda: (now := health.read(store.folder)) is not None and now.state == "working")
+        supervisor.stop(now=True)
+        thread.join(PATIENCE_S)
+
+
+def test_large_arguments_of_a_process_that_starts_slowly(
+    tmp_path: Path, places: tuple[Path, Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are more than a socket takes that nobody reads yet. The supervisor does not wait until they are read."""
+    flag, registry = places
+    flag.unlink()
+    gate, interpreter = tmp_path / "gate", tmp_path / "python"
+    os.mkfifo(gate)
+    interpreter.write_text(f'#!/bin/sh\n: < "{gate}"\nexec "{sys.executable}" "$@"\n')
+    interpreter.chmod(0o700)
+    begin = JobProcess.start
+
+    def begun(*arguments: Any) -> JobProcess:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(interpreter))
+            process = begin(*arguments)
+        # Only now does it go on.
+        os.close(os.open(gate, os.O_WRONLY))
+        return process
+
+    monkeypatch.setattr(JobProcess, "start", begun)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store, Queue(store, tasks=registry) as queue:
+        supervisor = Supervisor(store, registry, workers=1, boot_s=20.0)
+        thread = run_in_thread(supervisor)
+        job = queue.wait(queue.submit("measured", {"text": "x" * 1_000_000}).id, PATIENCE_S)
+        assert (job.state, job.result, job.crashes) == ("succeeded", 1_000_000, 0)
         supervisor.stop(now=True)
         thread.join(PATIENCE_S)
