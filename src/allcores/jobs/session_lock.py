@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from time import monotonic_ns, sleep
 from typing import NamedTuple
 
@@ -44,7 +45,14 @@ class SessionLock:
         self._lost = False
 
     @classmethod
-    def take(cls, database: Database, number: int, wait_s: float, ours: list[Session]) -> SessionLock | None:
+    def take(
+        cls,
+        database: Database,
+        number: int,
+        wait_s: float,
+        ours: list[Session],
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> SessionLock | None:
         """Take a lock of a session, held until it is closed; None if another session has it.
 
         Args:
@@ -55,6 +63,8 @@ class SessionLock:
             ours: Sessions that were begun for this lock and not seen to end, all lost with their connections; this one
                 is added before it asks for the lock. The server may have given it to one whose connection broke before
                 the answer came, and may not have noticed that: they are ended.
+            is_wanted: Asked once the server is reached, which may take long: False if the lock is not wanted any more,
+                and another one may have been taken instead, whose session is among these.
 
         Raises:
             StoreError: The server cannot be reached.
@@ -64,6 +74,9 @@ class SessionLock:
             connection = database.session()
             try:
                 found = cls(database, connection, number)
+                if not is_wanted():
+                    connection.close()
+                    return None
                 former = ours[:]
                 session = Session(*connection.execute(_WHO).one()[:2])
                 ours.append(session)

@@ -99,7 +99,9 @@ class SupervisorLock:
         """
         former = self._session
         assert former is not None
-        taken = SessionLock.take(self._database, SESSION_LOCK, SESSION_ENDS_S, self._sessions)
+        taken = SessionLock.take(self._database, SESSION_LOCK, SESSION_ENDS_S, self._sessions, lambda: self._file.held)
+        if taken is None and not self._file.held:
+            raise self.loss()
         if taken is None:
             raise AlreadySupervised(
                 f"a process on another machine became the supervisor of the store {self._database.location.name} while"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from tests.process.jobs.postgresql import Server
 
 from allcores.jobs import commit_socket, supervisor_lock
-from allcores.jobs.database import WRITE_LOCK
+from allcores.jobs.database import WRITE_LOCK, Database
 from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
 
@@ -79,6 +80,33 @@ def test_a_lock_that_was_given_to_a_session_whose_connection_broke_is_had_again(
         for each in broken:
             each.invalidate()
             each.close()
+
+
+def test_a_late_attempt_for_a_lock_that_was_given_back_ends_no_other(
+    postgresql_server: Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a connection while its supervisor ends and another one of this process begins."""
+    with JobStore.open(url) as store:
+        first = store.become_supervisor()
+        postgresql_server.end_sessions(url)
+        assert not first.held
+        connect = Database.session
+        others: list[Any] = []
+
+        def late(database: Database) -> Connection:
+            connection = connect(database)
+            if not others:
+                others.append(None)
+                first.release()
+                others[0] = store.become_supervisor()
+            return connection
+
+        monkeypatch.setattr(Database, "session", late)
+        with pytest.raises(StoreError, match="was given back"):
+            first.regain()
+        (second,) = others
+        assert second.held
+        second.release()
 
 
 def test_supervisors_on_two_machines_do_not_meet(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
