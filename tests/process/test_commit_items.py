@@ -13,7 +13,7 @@ from tests.process.waiting import PATIENCE_S
 
 import allcores
 from allcores import failpoints
-from allcores.errors import UsageError
+from allcores.errors import RunInUse, UsageError
 from allcores.jobs import running_job
 
 
@@ -83,6 +83,36 @@ def test_little_of_a_run_of_a_job_is_under_way(
         job.run(str, source)
     job.close()
     assert [None if each is None else each.items_in_flight for each in seen] == [under_way]
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(100.0, "begun"), (1_000.0, "in use")])
+def test_a_run_that_a_former_process_is_still_giving_back_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, found: str
+) -> None:
+    """The system frees a hundred gigabytes before it gives back a lock."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def sleep(self, pause: float) -> None:
+            self.now += pause
+
+    class Begun(Exception):
+        pass
+
+    def session(*_: object) -> None:
+        raise Begun if clock.now >= seconds else RunInUse("in use")
+
+    clock = Clock()
+    monkeypatch.setattr(running_job, "time", clock)
+    monkeypatch.setattr(running_job, "RunSession", session)
+    job = running_job.RunningJob("a" * 32, 1, str(tmp_path), Alone())
+    with pytest.raises(Begun if found == "begun" else RunInUse):
+        job.run(str, range(3))
+    job.close()
 
 
 @pytest.mark.parametrize("journal", [5, None, "runs", {"resume": True}])

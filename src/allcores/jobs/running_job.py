@@ -45,8 +45,9 @@ COMMIT_ITEMS, OF_RUN = 25, 400
 #: the part of a run's items that may be under way, and items for each worker at least: with those that are not
 #: committed, some hundredth of a run runs again after a kill, however short its items are
 UNDER_WAY, EACH_UNDER_WAY = 200, 8
-#: seconds for which a run of an attempt that has just been ended may still be held
-HELD_S = 5.0
+#: Seconds for which a run of an attempt that has just been ended may still be held: its lock is given back last, after
+#: a hundred gigabytes of memory, or what is on its way to the disk of a network.
+HELD_S = 120.0
 #: what is counted is below it, as everywhere where it may be kept
 MOST_ITEMS = 1 << 63
 
@@ -316,7 +317,7 @@ class RunningJob:
         elif FAILED_ITEMS in self.tags:
             again = known is not None
         self._files.make_runs_folder()
-        until = time.monotonic() + HELD_S
+        until, pause_s = time.monotonic() + HELD_S, 0.02
         commit_items = max(COMMIT_ITEMS, (count_of(work.source) or 0) // OF_RUN)
         while True:
             journal = Journal(folder=self._files.runs_folder, key=key, commit_s=COMMIT_S, commit_items=commit_items)
@@ -337,7 +338,8 @@ class RunningJob:
             except RunInUse:
                 if time.monotonic() > until:
                     raise
-                time.sleep(0.02)
+                time.sleep(pause_s)
+                pause_s = min(0.5, pause_s * 1.5)
             except (RunChanged, RunNotFound) as error:
                 if known is None or again:  # items that did not fail are not run again
                     raise
