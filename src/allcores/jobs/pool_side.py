@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from allcores.limits import Limits
 from allcores.pool.many_calls import begin_calls
 from allcores.pool.pool import Pool
 from allcores.system import procfs
+
+log = logging.getLogger("allcores.jobs")
 
 #: seconds of work that may wait in the pool: short jobs are claimed by the dozen, for a claim costs a commit
 AHEAD_S = 0.05
@@ -127,6 +130,7 @@ class PoolSide:
         self._restarts += 1
         self._restart_at = time.monotonic() + wait_s
         self.trouble = f"workers cannot be started, the next try is in {wait_s:g} s: {error}"
+        log.warning("%s", self.trouble)
         if pool is not None:
             with contextlib.suppress(Exception):
                 pool.close()

@@ -67,8 +67,10 @@ def test_a_job_whose_process_does_not_start(tmp_path: Path, places: tuple[Path, 
         thread.join(PATIENCE_S)
 
 
-def test_a_pool_whose_workers_do_not_start_is_tried_again(tmp_path: Path, places: tuple[Path, Registry]) -> None:
-    """No attempt of a job is charged for that, and the report says what is wrong."""
+def test_a_pool_whose_workers_do_not_start_is_tried_again(
+    tmp_path: Path, places: tuple[Path, Registry], caplog: pytest.LogCaptureFixture
+) -> None:
+    """No attempt of a job is charged for that; report and log say what is wrong."""
     flag, registry = places
     with JobStore.open(tmp_path / "jobs.sqlite") as store, Queue(store, tasks=registry) as queue:
         supervisor = Supervisor(store, registry, workers=1, limits=Limits(setup_s=5.0))
@@ -76,6 +78,7 @@ def test_a_pool_whose_workers_do_not_start_is_tried_again(tmp_path: Path, places
         job = queue.submit("plain")
         told = until(lambda: (now := health.read(store.folder)) and now.state == "crash-looping" and now)
         assert "workers cannot be started" in told.trouble
+        assert told.trouble in caplog.messages
         flag.unlink()
         found = queue.wait(job.id, PATIENCE_S)
         assert (found.state, found.result, found.attempts, found.crashes) == ("succeeded", 1, 1, 0)
