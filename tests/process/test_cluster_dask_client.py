@@ -50,7 +50,13 @@ class Client:
     def close(self, timeout: float) -> None:
         self.is_closed = True
 
+    async def _settle(self) -> None:
+        """What was cancelled has its turn to notice, as in Dask's client when it closes."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
     def end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._settle(), self.loop.asyncio_loop).result(PATIENCE_S)
         self.loop.asyncio_loop.call_soon_threadsafe(self.loop.asyncio_loop.stop)
         self._thread.join(PATIENCE_S)
         self.loop.asyncio_loop.close()
