@@ -67,7 +67,8 @@ def burn():
 
 burn()
 signal.setitimer(signal.ITIMER_PROF, 0)
-print(len(ticks) > 10, set(ticks) <= {"burn", "<module>"})
+# A tick may come while the last one is being noted.
+print(len(ticks) > 10, set(ticks) <= {"burn", "<lambda>", "<module>"})
 """
 
 
