@@ -16,32 +16,11 @@ from allcores.system import procfs
 from allcores.system.clock import monotonic_ns
 from allcores.system.posix import LINUX
 from allcores.transport import status_board
-from allcores.transport.positions import (
-    PHASE_CONTEXT,
-    PHASE_FUNCTION,
-    PHASE_IDLE,
-    PHASE_LOADING,
-    PHASE_OUTPUT,
-    PHASE_RUNNING,
-    PHASE_SEALING,
-    PHASE_SETUP,
-    of_together_word,
-)
+from allcores.transport.positions import PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, STATES, of_together_word
 
 _LINK = "/memfd:allcores-board"
 #: more slots than any pool has: a head that says so is no head
 MOST_SLOTS = 1 << 20
-
-_STATES = {
-    PHASE_IDLE: "idle",
-    PHASE_SETUP: "setup",
-    PHASE_LOADING: "loading",
-    PHASE_RUNNING: "running",
-    PHASE_SEALING: "sealing",
-    PHASE_FUNCTION: "loading",
-    PHASE_CONTEXT: "loading",
-    PHASE_OUTPUT: "idle",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +196,7 @@ def read(place: Place) -> PoolSeen | None:
 
 def _slot(slot: tuple[int, ...], now: int) -> SlotSeen:
     pid, started, phase = slot[status_board.PID], slot[status_board.STARTED], slot[status_board.PHASE]
-    state = _STATES.get(phase, "idle") if pid else "starting"
+    state = STATES.get(phase, "idle") if pid else "starting"
     # 1 stands for "since it was born"
     since = procfs.started_ns(pid) if started == 1 else started
     working = started > 1 and phase in (PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING)

@@ -13,7 +13,7 @@ from allcores.system.installations import is_installed
 _RESTLESS = frozenset({"logging", "pathlib"})
 
 # What these say of a class, whatever code of the program would.
-_CLASS_DICT: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
+CLASS_DICT: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
 _QUALNAME: Callable[[Any], str] = type.__dict__["__qualname__"].__get__
 
 
@@ -52,11 +52,11 @@ def is_named(value: Any) -> bool:
 
 def travels_by_value(kind: Any) -> bool:
     """Whether a class is of a script or of a function: pickle cannot name it to another process."""
-    module = _CLASS_DICT(kind).get("__module__")
+    module = CLASS_DICT(kind).get("__module__")
     return isinstance(module, str) and (module == "__main__" or "<locals>" in _QUALNAME(kind))
 
 
 def is_restless(kind: Any) -> bool:
     """Whether objects of a class note in themselves that they were used, and mean the same."""
-    module = _CLASS_DICT(kind).get("__module__")
+    module = CLASS_DICT(kind).get("__module__")
     return isinstance(module, str) and module.partition(".")[0] in _RESTLESS

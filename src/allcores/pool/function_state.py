@@ -21,11 +21,17 @@ from operator import is_
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
-from allcores.pool.function_origins import is_named, is_of_a_library, is_restless, names_in, travels_by_value
+from allcores.pool.function_origins import (
+    CLASS_DICT,
+    is_named,
+    is_of_a_library,
+    is_restless,
+    names_in,
+    travels_by_value,
+)
 from allcores.pool.held_values import (
     BOUND,
     CALLED,
-    CLASS_DICT,
     FIXED,
     FUNCTION_DICT,
     MOST_BYTES,

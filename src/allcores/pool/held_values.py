@@ -12,7 +12,7 @@ from operator import is_
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
-from allcores.pool.function_origins import is_named, is_restless
+from allcores.pool.function_origins import CLASS_DICT, is_named, is_restless
 from allcores.pool.opaque_kinds import is_opaque
 
 #: of larger containers the first so many elements are compared, and the length
@@ -38,7 +38,6 @@ _NOTED = frozenset(
     {"__slotnames__", "__annotations__", "__annotations_cache__", "__dict__", "__weakref__", "_abc_impl"}
 )
 # What these say of a function or class, whatever code of the program would.
-CLASS_DICT: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
 MRO: Callable[[Any], Any] = type.__dict__["__mro__"].__get__
 OF_FUNCTION: tuple[Callable[[Any], Any], ...] = tuple(
     vars(FunctionType)[name].__get__ for name in ("__code__", "__defaults__", "__kwdefaults__")

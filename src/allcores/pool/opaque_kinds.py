@@ -34,6 +34,8 @@ from types import (
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from allcores.pool.function_origins import CLASS_DICT
+
 _POINTER = object.__basicsize__ // 2
 
 #: classes of compiled code whose objects are looked at as what they are, or have nothing that could change
@@ -84,7 +86,7 @@ def _is_opaque(kind: Any) -> bool:
         base: Any = _OF_CLASS["__base__"](kind)
         if _size(kind, "__itemsize__") > _size(base, "__itemsize__"):
             return True
-        names = _OF_CLASS["__dict__"](kind)
+        names = CLASS_DICT(kind)
         slots = sum(type(each) is MemberDescriptorType for each in names.values()) if "__slots__" in names else 0
         for offset in ("__dictoffset__", "__weakrefoffset__"):
             slots += _size(kind, offset) != 0 and _size(base, offset) == 0
@@ -99,7 +101,6 @@ _OF_CLASS: dict[str, Any] = {
     for name in (
         "__base__",
         "__mro__",
-        "__dict__",
         "__basicsize__",
         "__itemsize__",
         "__dictoffset__",

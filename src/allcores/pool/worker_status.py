@@ -11,30 +11,10 @@ from allcores.pool.driver import Driver
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.clock import monotonic_ns
 from allcores.system.plain_record import record
-from allcores.transport.positions import (
-    PHASE_CONTEXT,
-    PHASE_FUNCTION,
-    PHASE_IDLE,
-    PHASE_LOADING,
-    PHASE_OUTPUT,
-    PHASE_RUNNING,
-    PHASE_SEALING,
-    PHASE_SETUP,
-)
+from allcores.transport.positions import PHASE_SETUP, STATES
 
 #: characters of an item that are shown
 TEXT_CHARACTERS = 60
-
-_STATES = {
-    PHASE_IDLE: "idle",
-    PHASE_SETUP: "setup",
-    PHASE_LOADING: "loading",
-    PHASE_RUNNING: "running",
-    PHASE_SEALING: "sealing",
-    PHASE_FUNCTION: "loading",
-    PHASE_CONTEXT: "loading",
-    PHASE_OUTPUT: "idle",
-}
 
 
 @record
@@ -104,7 +84,7 @@ def worker_status(driver: Driver, actor: str | None = None) -> list[WorkerStatus
             elif worker_state.lifecycle is not Lifecycle.STARTING or (
                 progress is not None and progress.phase == PHASE_SETUP
             ):
-                state = _STATES.get(progress.phase, "idle") if progress is not None else "idle"
+                state = STATES.get(progress.phase, "idle") if progress is not None else "idle"
             if progress is not None and progress.started_ns and state not in ("starting", "setup"):
                 since = progress.started_ns
                 chunk = worker_state.find(progress.sequence)

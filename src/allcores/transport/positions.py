@@ -14,6 +14,17 @@ PHASE_IDLE, PHASE_SETUP, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_FUNC
 #: between two chunks, unpickling what the next one needs: a function, or the caller's context variables
 PREPARING = (PHASE_FUNCTION, PHASE_CONTEXT)
 # PHASE_OUTPUT is between two chunks, too: what tasks have printed is being written, which whoever reads it may delay.
+#: what those who look at a pool call each
+STATES = {
+    PHASE_IDLE: "idle",
+    PHASE_SETUP: "setup",
+    PHASE_LOADING: "loading",
+    PHASE_RUNNING: "running",
+    PHASE_SEALING: "sealing",
+    PHASE_FUNCTION: "loading",
+    PHASE_CONTEXT: "loading",
+    PHASE_OUTPUT: "idle",
+}
 
 
 #: on the board the position of the item that runs is in the low half of a word, what runs with it in the high one
