@@ -176,6 +176,9 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
         name: For the message.
         value: It; infinity is as long as can be counted.
         zero: Whether it may be 0.
+
+    Raises:
+        UsageError: It is no such number.
     """
     if value is None:
         raise UsageError(f"{name}=None must be a number of seconds")
