@@ -34,9 +34,9 @@ def allcores(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("program", "site", "line"),
     [
-        ("primes.py", "for loop in main", "counts.extend(allcores.imap(count_primes, range(2_000, 6_000, 10)))"),
+        ("primes.py", "for loop in main", "counts.extend(allcores.imap(count_primes, range(2_000, 9_000, 10)))"),
         ("hashes.py", "for loop in main", "allcores.imap(main_item, records())"),
-        ("model.py", "comprehension in main", "total = sum(allcores.map(predict, range(20_000)))"),
+        ("model.py", "comprehension in main", "total = sum(allcores.map(predict, range(100_000)))"),
     ],
 )
 def test_the_profile_finds_the_loop_and_says_how(folder: Path, program: str, site: str, line: str) -> None:
@@ -65,13 +65,13 @@ def test_the_profile_finds_nothing_in_squares(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("function", "items", "verdicts"),
     [
-        ("primes.py:count_primes", [str(limit) for limit in range(2_000, 6_000, 10)], {"parallel", "unreliable"}),
+        ("primes.py:count_primes", [str(limit) for limit in range(2_000, 9_000, 10)], {"parallel", "unreliable"}),
         (
             "hashes.py:digest",
             [json.dumps(f"record {number} " * 50) for number in range(20_000)],
             {"parallel", "unreliable"},
         ),
-        ("model.py:predict", [str(number) for number in range(20_000)], {"parallel", "unreliable", "serial"}),
+        ("model.py:predict", [str(number) for number in range(100_000)], {"parallel", "unreliable", "serial"}),
         ("squares.py:square", [str(number) for number in range(100_000)], {"serial", "unreliable"}),
     ],
 )

@@ -5,7 +5,7 @@ import hashlib
 
 def records():
     """The input; it could as well be endless, or larger than memory."""
-    for number in range(20_000):
+    for number in range(40_000):
         yield f"record {number} " * 50
 
 

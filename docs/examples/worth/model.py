@@ -16,7 +16,7 @@ def predict(x):
 
 
 def main():
-    total = sum([predict(x) for x in range(20_000)])
+    total = sum([predict(x) for x in range(100_000)])
     print(f"predictions: {total:.0f}")
 
 

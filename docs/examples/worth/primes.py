@@ -8,7 +8,7 @@ def count_primes(limit):
 
 def main():
     counts = []
-    for limit in range(2_000, 6_000, 10):
+    for limit in range(2_000, 9_000, 10):
         counts.append(count_primes(limit))
     print(f"{sum(counts)} primes counted")
 
