@@ -19,7 +19,7 @@ from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_un
 
 import allcores
 from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, TaskCancelled, TaskTimeout, WorkerLost
-from allcores.adapters.cluster import backend, doubtful, link, node, node_work, opening
+from allcores.adapters.cluster import backend, doubtful, link, node, node_work, opening, scheduler_watch
 from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Opening, Request
@@ -188,7 +188,8 @@ def test_a_program_that_did_not_run_for_a_while_takes_no_cluster_for_lost(
 ) -> None:
     """It was stopped (Ctrl-Z), or a thread kept the interpreter to itself: the clock went on, and nobody was heard."""
     ahead = [0]
-    monkeypatch.setattr(backend, "monotonic_ns", lambda: monotonic_ns() + ahead[0])
+    for each in (backend, scheduler_watch):
+        monkeypatch.setattr(each, "monotonic_ns", lambda: monotonic_ns() + ahead[0])
     cluster = Slow("a")
     cluster.cores = 2
     with (
@@ -271,7 +272,7 @@ class FailingAlways(NodesHere):
 
 def test_a_node_that_does_nothing_but_fail_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "NO_NODE_NS", 1)
-    monkeypatch.setattr(backend, "LOOK_SOON_S", 0.01)
+    monkeypatch.setattr(scheduler_watch, "LOOK_SOON_S", 0.01)
     cluster = FailingAlways("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="it has no room"):
         pool.map(double, range(3))
@@ -362,8 +363,8 @@ class Restarting(NodesHere):
 
 def test_nodes_that_end_over_what_workers_begin_with_do_not_do_so_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of Dask that are started anew: to read the setup function may be what ends them."""
-    monkeypatch.setattr(backend, "LOOK_S", 0.02)
-    monkeypatch.setattr(backend, "LOOK_SOON_S", 0.02)
+    monkeypatch.setattr(scheduler_watch, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler_watch, "LOOK_SOON_S", 0.02)
     cluster = Restarting("", lambda name, number: False)
     with Pool(1, backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="before they were ready"):
         pool.map(double, range(3))

@@ -15,8 +15,8 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
 
 from allcores import BrokenPool, Limits, Pool, SetupError, UsageError
-from allcores.adapters.cluster import backend, node, opening
-from allcores.adapters.cluster.base import Done
+from allcores.adapters.cluster import backend, node, opening, scheduler_watch, silence
+from allcores.adapters.cluster.base import Done, SchedulerSilent
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request
 from allcores.adapters.cluster.packing import unpack
@@ -431,3 +431,85 @@ def test_a_clock_that_differs_from_the_schedulers_loses_no_node(monkeypatch: pyt
     assert cluster.nodes() == {"tcp://a": 2}
     workers["tcp://b"]["last_seen"] += 0.1
     assert cluster.nodes() == {"tcp://a": 2, "tcp://b": 2}
+
+
+class Unheard(NodesHere):
+    """A cluster whose scheduler cannot be asked for nodes until it may, except for the first time."""
+
+    def __init__(self, how: Exception | None) -> None:
+        super().__init__("a", lambda name, number: False)
+        self._how = how
+        self.may = threading.Event()
+        self.may.set()
+        #: how often it could not be asked, and how often it was looked whether it is there
+        self.failed = self.looked = 0
+        self.process = True
+
+    def nodes(self) -> dict[str, int]:
+        while not self.may.is_set():
+            self.failed += 1
+            if self._how is not None:
+                raise self._how
+            assert self.may.wait(PATIENCE_S)
+        return super().nodes()
+
+    def is_there(self) -> bool:
+        self.looked += 1
+        return self.process
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "SILENT_NS", 200_000_000)
+    monkeypatch.setattr(scheduler_watch, "LOOK_S", 0.05)
+    monkeypatch.setattr(backend, "MIND_NS", 50_000_000)
+
+
+def ring_then_wait(bell: str, gate: str) -> str:
+    ring(bell)
+    wait_at(gate)
+    return "done"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", [SchedulerSilent("it is connecting"), OSError("a library's own"), None])
+def test_a_scheduler_that_answers_again_ends_nothing(how: Exception | None, tmp_path: Path) -> None:
+    """It was looked for several times meanwhile, and its process was there."""
+    cluster = Unheard(how)
+    with (
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+        Pool(backend="dask", address=cluster) as pool,
+    ):
+        future = pool.submit(ring_then_wait, bell.path, gate.path)
+        bell.hear()
+        cluster.may.clear()
+        wait_until(lambda: cluster.looked >= 3 and cluster.failed >= (1 if how is None else 3))
+        cluster.may.set()
+        gate.open()
+        assert future.result(PATIENCE_S) == "done"
+        assert pool.map(double, range(20)) == [2 * number for number in range(20)]
+    cluster.join()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (SchedulerSilent("its scheduler does not answer"), "is lost: its scheduler does not answer"),
+        (None, "is lost: nothing listens at its address any more"),
+    ],
+)
+def test_a_scheduler_whose_process_is_gone_ends_the_pool(how: Exception | None, told: str, tmp_path: Path) -> None:
+    cluster = Unheard(how)
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        with Pool(backend="dask", address=cluster) as pool:
+            future = pool.submit(ring_then_wait, bell.path, gate.path)
+            bell.hear()
+            cluster.process = False
+            cluster.may.clear()
+            with pytest.raises(BrokenPool, match=told):
+                future.result(PATIENCE_S)
+            cluster.may.set()
+            gate.open()
+    cluster.join()

@@ -34,7 +34,7 @@ from tests.process.waiting import (
 
 import allcores
 from allcores import BrokenPool, Journal, Kind, Limits, NotSupported, Pipeline, Pool
-from allcores.adapters.cluster import backend
+from allcores.adapters.cluster import backend, silence
 
 needed("distributed")
 pytestmark = pytest.mark.cluster_client
@@ -128,6 +128,38 @@ def test_a_scheduler_that_is_killed_is_noticed_within_ten_seconds(tmp_path: Path
                 future.result(PATIENCE_S)
             assert monotonic() - begun < 15
             gate.open()
+
+
+def test_a_scheduler_that_stalls_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped until it was looked for three times: its system answers for it."""
+    monkeypatch.setattr(silence, "SILENT_NS", 500_000_000)
+    found: list[bool] = []
+    kind = importlib.import_module("allcores.adapters.dask_cluster").DaskCluster
+    look = kind.is_there
+
+    def counted(cluster: Any) -> bool:
+        found.append(look(cluster))
+        return found[-1]
+
+    monkeypatch.setattr(kind, "is_there", counted)
+    with (
+        DaskNodes(1) as nodes,
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+        Pool(backend="dask", address=nodes.address) as pool,
+    ):
+        future = pool.submit(tell_parent, (bell.path, gate.path, 1))
+        bell.hear()
+        found.clear()
+        os.kill(nodes.scheduler, signal.SIGSTOP)
+        try:
+            wait_until(lambda: len(found) >= 3)
+        finally:
+            os.kill(nodes.scheduler, signal.SIGCONT)
+        gate.open()
+        assert future.result(PATIENCE_S) == 1
+        assert pool.map(quick, range(100)) == list(range(1, 101))
+    assert all(found)
 
 
 def stuck(job: tuple[str, int]) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import distributed as untyped
 
 from allcores.adapters.cluster import node as node_side
-from allcores.adapters.cluster.base import Done, SchedulerLost
+from allcores.adapters.cluster.base import Done, SchedulerLost, SchedulerSilent, listens
 from allcores.errors import BrokenPool, UsageError
 
 #: it comes without types
@@ -98,14 +98,16 @@ class DaskCluster:
 
     def nodes(self) -> dict[str, int]:
         """See Cluster."""
-        if self._client.status not in _OPEN:
-            raise SchedulerLost(f"its scheduler does not answer (the connection is {self._client.status})")
+        status = self._client.status
+        if status not in _OPEN:
+            lost = SchedulerSilent if status == "connecting" else SchedulerLost
+            raise lost(f"its scheduler does not answer (the connection is {status})")
         for _ in range(LOOKS):
             try:
                 # Some versions tell of five of them unless told otherwise.
                 info: Any = self._client.scheduler_info(n_workers=-1)
             except Exception as error:
-                raise SchedulerLost(f"its scheduler does not answer ({type(error).__name__})") from error
+                raise SchedulerSilent(f"its scheduler does not answer ({type(error).__name__})") from error
             if info["workers"] or not info.get("n_workers"):
                 break
             # The client itself asks every other second how many there are, and may have written its answer over ours.
@@ -119,6 +121,14 @@ class DaskCluster:
             if now - self._seen[name][1] < SILENT_S:
                 found[name] = max(1, int(worker.get("nthreads", 1)))
         return found
+
+    def is_there(self) -> bool:
+        """See Cluster."""
+        try:
+            host, port = distributed.comm.parse_host_port(distributed.comm.parse_address(self.address)[1])
+        except ValueError:  # in this process, or as another way of Dask names it
+            return True
+        return listens(host, int(port))
 
     def send(self, node: str, data: bytes, done: Done) -> None:
         """See Cluster."""

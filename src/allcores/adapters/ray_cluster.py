@@ -9,20 +9,17 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import socket
 import threading
 from typing import Any
 
 import ray as untyped
 
 from allcores.adapters.cluster import node as node_side
-from allcores.adapters.cluster.base import Done, SchedulerLost
+from allcores.adapters.cluster.base import Done, SchedulerLost, SchedulerSilent, listens
 from allcores.errors import BrokenPool, UsageError
 
 #: it comes with types that do not fit what it makes of classes
 ray: Any = untyped
-#: seconds to see whether the address of a head that could not be connected to is listened at
-LISTEN_S = 2.0
 #: how a program shows that it belongs to a cluster that asks for it, for messages
 TOKEN = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to what `ray get-auth-token` prints there"
 #: Requests that an actor carries at a time: of each pool one waits there, one brings new work, and one may end it. With
@@ -85,6 +82,8 @@ class RayCluster:
             )
         self.address = str(ray.get_runtime_context().gcs_address)
         self._job = _job()
+        #: CPUs of each node at the last look
+        self._cores: dict[str, int] = {}
         #: those that it uses; a node that was lost and is used again has another
         self._actors: dict[str, _Shared] = {}
         with _shared_lock:
@@ -104,9 +103,15 @@ class RayCluster:
         try:
             listed = ray.nodes()
         except Exception as error:
-            raise SchedulerLost(f"its head does not answer ({type(error).__name__})") from error
+            raise SchedulerSilent(f"its head does not answer ({type(error).__name__})") from error
         found = {each["NodeID"]: int(each["Resources"].get("CPU", 0)) for each in listed if each["Alive"]}
-        return {node: cores for node, cores in found.items() if cores}
+        self._cores = {node: cores for node, cores in found.items() if cores}
+        return dict(self._cores)
+
+    def is_there(self) -> bool:
+        """See Cluster."""
+        host, _, port = self.address.rpartition(":")
+        return not port.isdecimal() or listens(host.strip("[]"), int(port))
 
     def _check_connected(self) -> None:
         if not self._is_connected():
@@ -130,7 +135,8 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         place = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-        cores = self.nodes().get(node, 1)
+        # Not asked for now: nobody is to wait for an answer here.
+        cores = self._cores.get(node, 1)
         options = {"num_cpus": cores, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": AT_A_TIME}
         return ray.remote(NodeActor).options(scheduling_strategy=place, **options).remote()
 
@@ -188,20 +194,12 @@ def _no_connection(address: str, error: BaseException) -> str:
     text = str(error).rstrip(".")
     # It waits twenty seconds for a head that refuses it, too, and says the same.
     head = re.search(r"([\w.-]+):(\d+)$", text)
-    if isinstance(error, ConnectionError) and head is not None and _listens(head[1], int(head[2])):
+    if isinstance(error, ConnectionError) and head is not None and listens(head[1], int(head[2])):
         return (
             f"What listens at {head[0]} does not take this program for one of its Ray cluster ({text}). If the cluster "
             f"wants a token, set {TOKEN}; else see that it is the address of a head, of the same version of Ray."
         )
     return f"There is no Ray cluster {where}: {text}. Start one (`ray start --head`), or correct the address."
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), LISTEN_S).close()
-    except OSError:
-        return False
-    return True
 
 
 def _free(node: str) -> float:

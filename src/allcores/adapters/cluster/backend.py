@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence, Sized
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost
+from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost, SchedulerSilent
 from allcores.adapters.cluster.decoding import results_of
-from allcores.adapters.cluster.delays import ask_delays
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import LEASE_S, REPORT_EACH_S, REPORT_S, Reply
 from allcores.adapters.cluster.opening import Openings
 from allcores.adapters.cluster.packing import SharedBlocks, pack
+from allcores.adapters.cluster.scheduler_watch import SchedulerWatch
 from allcores.adapters.cluster.silence import Looks
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.minded import MindedBackend
@@ -54,10 +54,6 @@ if TYPE_CHECKING:
     from allcores.shared_memory.buffers import BufferedPickle
     from allcores.shared_memory.parent_side import ParentMemory
 
-#: Between two looks at which nodes there are, seconds; the second while one is wanted.
-LOOK_S, LOOK_SOON_S = 1.0, 0.25
-#: So long the cluster's scheduler may be silent while there is work, ns: with a look more it is less than 10 s.
-SILENT_NS = 8_000_000_000
 #: So long a pool that has work waits for a node, if there is none, ns.
 NO_NODE_NS = 60_000_000_000
 #: So long a node is not asked anything, at most, ns: it would end its pool after `LEASE_S`.
@@ -72,6 +68,8 @@ DELAY_NS = 8_000_000_000
 MOST_FAILURES = 3
 #: seconds that closing waits for the pools of nodes to end
 CLOSE_S = 5.0
+#: the same for what asks a cluster that is lost
+LOST_S = 1.0
 #: while something is out the minder looks this often, ns
 MIND_NS = 1_000_000_000
 
@@ -118,11 +116,11 @@ class ClusterBackend(MindedBackend):
             self._nodes = cluster.nodes()
         except BaseException as error:
             cluster.close()
-            if isinstance(error, SchedulerLost):
+            if isinstance(error, (SchedulerLost, SchedulerSilent)):
                 raise BrokenPool(f"The {cluster.title} cluster at {cluster.address} is lost: {error}.") from error
             raise
-        self._heard_ns = self._wanted_ns = monotonic_ns()
-        self._looks = Looks(self._heard_ns)
+        self._wanted_ns = monotonic_ns()
+        self._looks = Looks(self._wanted_ns)
         self.node_cores = max(self._nodes.values(), default=1)
         self.node_count = len(self._nodes)
         self._links: dict[int, Link] = {}
@@ -139,8 +137,10 @@ class ClusterBackend(MindedBackend):
         #: requests that are out, and to which node
         self._out: dict[threading.Event, str] = {}
         self._broken = False
-        self._watch_soon = threading.Event()
-        self._watcher: threading.Thread | None = None
+        delays = DELAY_NS, ANSWER_NS / 1e9
+        self._watch = SchedulerWatch(
+            cluster, self._inbox.put, self._seen, self._scheduler_lost, self._links.values, self._waiting, delays
+        )
 
     # --- bytes --------------------------------------------------------------------------------------------
 
@@ -169,8 +169,7 @@ class ClusterBackend(MindedBackend):
     def start(self, host: Host) -> None:
         """See Backend."""
         self._start_minder(host)
-        self._watcher = threading.Thread(target=self._watch, name=f"allcores-{host.name}-nodes", daemon=True)
-        self._watcher.start()
+        self._watch.start(host.name)
 
     def started(self) -> None:
         """See Backend."""
@@ -362,23 +361,7 @@ class ClusterBackend(MindedBackend):
 
     # --- which nodes there are ----------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        """Ask the cluster for its nodes, again and again: the answer may never come."""
-        while not self._closing:
-            try:
-                nodes = self._cluster.nodes()
-            except Exception as error:
-                text = str(error) if isinstance(error, SchedulerLost) else f"{type(error).__name__}: {error}"
-                self._inbox.put(lambda text=text: self._scheduler_lost(text))  # type: ignore[misc]
-                return
-            self._inbox.put(lambda nodes=nodes: self._seen(nodes))  # type: ignore[misc]
-            links = list(self._links.values())
-            ask_delays(self._cluster, links, DELAY_NS, ANSWER_NS / 1e9, lambda: self._closing)
-            self._watch_soon.wait(LOOK_SOON_S if self._waiting else LOOK_S)
-            self._watch_soon.clear()
-
     def _seen(self, nodes: dict[str, int]) -> None:
-        self._heard_ns = monotonic_ns()
         self._nodes = nodes
         for link in list(self._links.values()):
             if link.node not in nodes and not link.is_gone:
@@ -412,9 +395,8 @@ class ClusterBackend(MindedBackend):
         if not wanted or self._broken:
             self._wanted_ns = now
             return
-        if now - self._heard_ns > SILENT_NS:
-            self._scheduler_lost(f"it has not answered for {SILENT_NS / 1e9:g} s")
-        elif self._links:
+        self._watch.check(now)
+        if self._links:
             self._wanted_ns = now
         elif now - self._wanted_ns > NO_NODE_NS:
             self._break(
@@ -424,7 +406,7 @@ class ClusterBackend(MindedBackend):
 
     def _excuse(self, late_ns: int, now: int) -> None:
         """This program did not run for so long: nobody is to be taken for lost because nothing was heard then."""
-        self._heard_ns = min(now, self._heard_ns + late_ns)
+        self._watch.excuse(late_ns, now)
         self._wanted_ns = min(now, self._wanted_ns + late_ns)
         for link in self._links.values():
             link.open = {serial: min(now, sent_ns + late_ns) for serial, sent_ns in link.open.items()}
@@ -462,7 +444,7 @@ class ClusterBackend(MindedBackend):
         for back in [each for each, node in list(self._out.items()) if node == link.node]:
             self._out.pop(back, None)
         self._cluster.drop(link.node)
-        self._watch_soon.set()
+        self._watch.look_soon()
         error = WorkerLost(f"Node {link.node} was lost: {why}.", worker=link.worker)
         reason = f"node {link.node} was lost: {why}"
         # Of nodes that never get ready there is an end: what they begin with may be what ends them.
@@ -505,7 +487,7 @@ class ClusterBackend(MindedBackend):
             return
         self._closing = True
         self._inbox.put(None)
-        self._watch_soon.set()
+        self._watch.end()
         until = monotonic_ns() + int(CLOSE_S * 1e9)
 
         def left() -> float:
@@ -521,9 +503,8 @@ class ClusterBackend(MindedBackend):
                 back.wait(left())
         self._links.clear()
         self._cluster.close()
-        if self._watcher is not None:
-            # If the cluster is lost, it may wait for an answer that never comes.
-            self._watcher.join(min(left(), LOOK_S) if self._broken else left())
+        # If the cluster is lost, it may wait for an answer that never comes.
+        self._watch.join(min(left(), LOST_S) if self._broken else left())
         if self._logs is not None:
             self._logs.close()
         if self._memory is not None:

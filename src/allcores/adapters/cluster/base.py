@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,8 +10,16 @@ from typing import Protocol
 Done = Callable[[bytes | None, BaseException | None], None]
 
 
+#: seconds to see whether an address is listened at
+LISTEN_S = 2.0
+
+
 class SchedulerLost(Exception):
     """The cluster cannot be reached any more; the message is the end of a sentence."""
+
+
+class SchedulerSilent(Exception):
+    """The cluster cannot be reached now, and may be again; the message is the end of a sentence."""
 
 
 class Cluster(Protocol):
@@ -26,7 +35,11 @@ class Cluster(Protocol):
 
         Raises:
             SchedulerLost: The cluster is gone.
+            SchedulerSilent: It cannot be asked now. So is what else is raised.
         """
+
+    def is_there(self) -> bool:
+        """Whether the process that `nodes` asks is there, as the system it runs on says. Waits two seconds at most."""
 
     def send(self, node: str, data: bytes, done: Done) -> None:
         """Have `node.exchange(data)` called on a node; `done` gets what it returns. Waits briefly at most."""
@@ -42,3 +55,12 @@ class Cluster(Protocol):
 
     def close(self) -> None:
         """End the connection; bounded."""
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether somebody listens there; the system answers for a process that is stopped or busy, too."""
+    try:
+        socket.create_connection((host, port), LISTEN_S).close()
+    except OSError:
+        return False
+    return True
