@@ -58,7 +58,7 @@ class Cluster(Protocol):
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether somebody listens there; the system answers for a process that is stopped or busy, too."""
+    """Whether a process listens there; the system answers for one that is stopped or busy, too."""
     try:
         socket.create_connection((host, port), LISTEN_S).close()
     except OSError:
