@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from allcores.errors import BrokenPool
 from allcores.scheduler.messages import Command, Results, Work, WorkerGone, WorkerProgress
 
 if TYPE_CHECKING:
@@ -149,6 +150,14 @@ class Totals(NamedTuple):
     done: int
     not_ok: int
     retries: int
+
+
+def no_thread(error: RuntimeError) -> BrokenPool:
+    """For a pool whose own thread cannot be started: a limit of the machine, or an interpreter that is ending."""
+    return BrokenPool(
+        f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
+        "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
+    )
 
 
 class Host(Protocol):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from allcores.backends.base import Host
+from allcores.backends.base import Host, no_thread
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
@@ -40,9 +40,14 @@ class MindedBackend:
             self.wake()
 
     def _start_minder(self, host: Host) -> None:
+        """Start the minder. Raises BrokenPool if no thread can be had."""
         self._host = host
-        self._minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
-        self._minder.start()
+        minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
+        try:
+            minder.start()
+        except RuntimeError as error:
+            raise no_thread(error) from error
+        self._minder = minder
 
     def _mind(self) -> None:
         host = self._host

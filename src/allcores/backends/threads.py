@@ -60,7 +60,8 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         self._worker_init = worker_init
         self._shared = SharedValue(worker_init)
         self._workers: dict[int, _Worker] = {}
-        self._gone: list[_Worker] = []
+        #: workers that are gone; why they never ran, "" if they did
+        self._gone: list[tuple[_Worker, str]] = []
         #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
         self._alarm: SimpleQueue[None] = SimpleQueue()
 
@@ -76,8 +77,14 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                 worker = _Worker(InProcessWorker(order.worker, self._worker_init, self._shared))
                 self._workers[order.worker] = worker
                 name = f"allcores-worker-{order.worker}"
-                worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
-                worker.thread.start()
+                thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the machine, or an interpreter that is ending, has none left
+                    self._gone.append((worker, f"it could not be started: {error}"))
+                    self._alarm.put(None)
+                else:
+                    worker.thread = thread
                 continue
             found = self._workers.get(order.worker)
             if found is None:
@@ -91,7 +98,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                 found.queue.put(None)
                 if isinstance(order, Kill):
                     # Reported by the minder: the scheduler is in the middle of a decision.
-                    self._gone.append(found)
+                    self._gone.append((found, ""))
                     self._alarm.put(None)
 
     def progress(self, worker: int) -> WorkerProgress | None:
@@ -146,15 +153,18 @@ class ThreadBackend(MindedBackend, InProcessBackend):
             self._alarm.get(timeout=None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))
         self.sleeps_until = None
         while self._gone:
-            self._forget(self._gone.pop(0))
+            self._forget(*self._gone.pop(0))
         host.on_timer()
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: _Worker, not_begun: str) -> None:
         host = self._host
         assert host is not None
         number = worker.in_process_worker.number
         self._workers.pop(number, None)
         event = WorkerGone(number, None, Kind.CANCELLED, WorkerLost("cancelled"), "what it ran was cancelled")
+        if not_begun:
+            lost = WorkerLost(f"Worker {number}: {not_begun}.", worker=number)
+            event = WorkerGone(number, None, Kind.WORKER_LOST, lost, not_begun)
         host.post([event])
 
     def settle_logs(self, seconds: float) -> None:

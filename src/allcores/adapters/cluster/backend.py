@@ -168,8 +168,12 @@ class ClusterBackend(MindedBackend):
 
     def start(self, host: Host) -> None:
         """See Backend."""
-        self._start_minder(host)
-        self._watch.start(host.name)
+        try:
+            self._start_minder(host)
+            self._watch.start(host.name)
+        except BaseException:
+            self.close()
+            raise
 
     def started(self) -> None:
         """See Backend."""

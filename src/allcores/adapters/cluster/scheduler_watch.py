@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterable
 
@@ -9,6 +10,7 @@ from allcores.adapters.cluster.base import Cluster, SchedulerLost
 from allcores.adapters.cluster.delays import ask_delays
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.silence import Silence
+from allcores.backends.base import no_thread
 from allcores.system.clock import monotonic_ns
 
 #: Between two looks at which nodes there are, seconds; the second while one is wanted.
@@ -61,9 +63,16 @@ class SchedulerWatch:
 
         Args:
             name: Of the pool.
+
+        Raises:
+            BrokenPool: No thread can be had.
         """
-        self._watcher = threading.Thread(target=self._watch, name=f"allcores-{name}-nodes", daemon=True)
-        self._watcher.start()
+        watcher = threading.Thread(target=self._watch, name=f"allcores-{name}-nodes", daemon=True)
+        try:
+            watcher.start()
+        except RuntimeError as error:
+            raise no_thread(error) from error
+        self._watcher = watcher
 
     def look_soon(self) -> None:
         """Ask for the nodes now."""
@@ -79,8 +88,10 @@ class SchedulerWatch:
         if text is not None:
             self._lost(text)
         elif self._silence.wants_to_know(now) and (self._looker is None or not self._looker.is_alive()):
-            self._looker = threading.Thread(target=self._look, name="allcores-scheduler-there", daemon=True)
-            self._looker.start()
+            looker = threading.Thread(target=self._look, name="allcores-scheduler-there", daemon=True)
+            with contextlib.suppress(RuntimeError):  # none can be had now, perhaps at the next look
+                looker.start()
+                self._looker = looker
 
     def _look(self) -> None:
         is_there = self._cluster.is_there()

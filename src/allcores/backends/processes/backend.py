@@ -24,6 +24,7 @@ from allcores.backends.base import (
     LaunchesEnded,
     SetupFailed,
     WorkerInit,
+    no_thread,
 )
 from allcores.backends.processes.caller_wait import CallerWait
 from allcores.backends.processes.connection import WorkerConnection
@@ -202,12 +203,8 @@ class ProcessBackend:
         try:
             self._thread.start()
         except RuntimeError as error:
-            # No thread can be had: a limit of the machine, or an interpreter that is ending.
             self._let_go()
-            raise BrokenPool(
-                f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
-                "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
-            ) from error
+            raise no_thread(error) from error
 
     def _find(self, worker: int, sequence: int) -> Chunk | None:
         assignment = self._host.assignment(worker, sequence)
