@@ -388,5 +388,5 @@ def _without_load(total: loops.Loop, count: int) -> float:
     return max((total.wall_s if waits else min(total.wall_s, max(total.cpu_s, 1e-9))) / count, 1e-9)
 
 
-def _values(block: loops.Loop) -> tuple[float, float, float, int, int]:
-    return block.wall_s, block.cpu_s, block.system_s, block.switches, block.failed
+def _values(block: loops.Loop) -> tuple[float, float, float, int, int, int]:
+    return block.wall_s, block.cpu_s, block.system_s, block.switches, block.failed, block.faults

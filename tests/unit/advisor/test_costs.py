@@ -149,3 +149,45 @@ def test_the_start_of_threads_counts_for_the_whole_input() -> None:
     )
     assert wide.interval.half_width > narrow.interval.half_width
     assert start_of(slow, wide) == pytest.approx(50 * MS)
+
+
+def test_page_faults_that_a_trial_was_spared_may_not_be_again() -> None:
+    """Threads of a warm program keep the pages of large arrays; those of a fresh one find them anew, as a loop does."""
+    timing = Timing(100, 3 * MS, 3 * MS, system_s=2 * MS)
+    trial = Trial(2, 4.5, 32, spared_s=2 * MS)
+    given = probes(timing=timing, late_ms=0.1, items=10_000, threads=(trial,))
+    none = replace(given, threads=(replace(trial, spared_s=0.0),))
+    assert costs.spared(none, none.threads[0]) == 1.0
+    # 0.67 ms an item, or that and half of 2 ms
+    assert costs.spared(given, trial) == pytest.approx(1 + 1 / (3 / 4.5))
+    assert costs.reached_by(none, none.threads[0]) == 4.5
+    assert 1.8 < costs.reached_by(given, trial) < 2.4
+    found = next(each for each in decide(given).predictions if each.setting.pattern == "threads").interval
+    assert found.low < 1.8 and found.high > 3
+    assert width(given, "threads") > 1.2 * width(none, "threads")
+
+
+def test_no_more_is_spared_than_the_kernel_took_in_the_loop() -> None:
+    given = probes(late_ms=0.1, threads=(Trial(2, 1.9, 32, spared_s=1.0),))
+    assert costs.spared(given, given.threads[0]) == pytest.approx(
+        1 + given.timing.system_s / 2 / (given.timing.wall_s / 1.9)
+    )
+
+
+def test_a_library_with_threads_of_its_own_is_not_proven_by_page_faults_that_were_spared() -> None:
+    """Two threads were 1.75 times as fast for the pages that they had; without them they compete for the cores."""
+    timing = Timing(100, 2 * MS, 4 * MS, system_s=0.9 * MS)
+    threaded = probes(timing=timing, late_ms=0.1, threads=(Trial(2, 1.75, 32),))
+    assert "threads" not in decide(threaded).impossible
+    spared = replace(threaded, threads=(Trial(2, 1.75, 32, spared_s=0.9 * MS),))
+    assert "threads" in decide(spared).impossible
+
+
+def test_a_parent_that_has_slept_needs_longer_for_a_chunk() -> None:
+    """Its caches are the workers' by then; one that is busy with chunks all the time keeps them."""
+    of_long, of_short = probes(10 * MS, items=1_000), probes(0.01 * MS, items=1_000)
+    unfitted = Fit(1.0)
+    asleep = processes_cost(of_long, 2, chunk=1, fitted=unfitted).dispatch
+    awake = processes_cost(of_short, 2, chunk=1, fitted=unfitted).dispatch
+    assert asleep == pytest.approx(1_000 * (costs.CHUNK_S + costs.WOKEN_S))
+    assert awake == pytest.approx(1_000 * (costs.CHUNK_S + 0.005 * costs.WOKEN_S))

@@ -25,6 +25,7 @@ class Loop:
         system_s: Those in the kernel.
         switches: Times that this thread gave up its core by itself.
         failed: Calls that raised.
+        faults: Pages that the kernel had to find for this thread: most are large objects', made anew.
     """
 
     wall_s: float = 0.0
@@ -32,6 +33,7 @@ class Loop:
     system_s: float = 0.0
     switches: int = 0
     failed: int = 0
+    faults: int = 0
 
 
 def call_all(fn: Callable[[Any], Any], items: Sequence[Any]) -> int:
@@ -52,8 +54,8 @@ def loop(fn: Callable[[Any], Any], items: Sequence[Any]) -> Loop:
     cpu, wall = process_time(), perf_counter()
     failed = call_all(fn, items)
     wall, cpu = perf_counter() - wall, process_time() - cpu
-    system, switches = _usage()
-    return Loop(wall, cpu, system - used[0], switches - used[1], failed)
+    system, switches, faults = _usage()
+    return Loop(wall, cpu, system - used[0], switches - used[1], failed, faults - used[2])
 
 
 def each(fn: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Loop, list[float]]:
@@ -78,21 +80,26 @@ def each(fn: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Loop, list[flo
         computed.append(now_cpu - before_cpu)
         before, before_cpu = now, now_cpu
     wall, cpu = before - start, before_cpu - cpu
-    system, switches = _usage()
+    system, switches, faults = _usage()
     switches -= used[1]
     waits = switches >= 0.5 * len(items) or cpu > wall
-    return Loop(wall, cpu, system - used[0], switches, failed), passed if waits else computed
+    return Loop(wall, cpu, system - used[0], switches, failed, faults - used[2]), passed if waits else computed
 
 
-def _usage() -> tuple[float, int]:
-    """Seconds in the kernel and voluntary switches of this thread; zeros where they cannot be told."""
+def _usage(*, everywhere: bool = False) -> tuple[float, int, int]:
+    """Seconds in the kernel, voluntary switches and page faults of this thread; zeros where they cannot be told."""
     try:
         import resource
     except ImportError:
-        return 0.0, 0
-    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+        return 0.0, 0, 0
+    who = resource.RUSAGE_SELF if everywhere else getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
     usage = resource.getrusage(who)
-    return usage.ru_stime, usage.ru_nvcsw
+    return usage.ru_stime, usage.ru_nvcsw, usage.ru_minflt
+
+
+def page_faults() -> int:
+    """Of all threads of this process so far; 0 where they cannot be told."""
+    return _usage(everywhere=True)[2]
 
 
 class _Ticker(threading.Thread):
@@ -137,51 +144,3 @@ def _late(run: Callable[[], object]) -> float:
     finally:
         late = ticker.end()
     return late
-
-
-def in_threads(fn: Callable[[Any], Any], items: Sequence[Any], count: int, warm: int = 0) -> tuple[float, int]:
-    """Seconds for the items in so many threads, each with its share, and how many calls raised.
-
-    Args:
-        fn: The function.
-        items: At least one for each thread.
-        count: Threads.
-        warm: Items of each thread that are called before the clock starts: a new thread's first large objects meet page
-            faults that later ones do not.
-    """
-    begin = threading.Barrier(count + 1)
-    failed: list[int] = []
-    raised: list[BaseException] = []
-    seconds = 0.0
-
-    def run(part: Sequence[Any]) -> None:
-        try:
-            first = call_all(fn, part[:warm])
-            begin.wait()
-            failed.append(first + call_all(fn, part[warm:]))
-        except threading.BrokenBarrierError:
-            return  # another one has ended, and who waits for all of them has its exception
-        except BaseException as error:
-            raised.append(error)
-            begin.abort()
-
-    threads = [
-        threading.Thread(target=run, args=(items[number::count],), name="allcores-trial", daemon=True)
-        for number in range(count)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        begin.wait()
-        start = perf_counter()
-        for thread in threads:
-            thread.join()
-        seconds = perf_counter() - start
-    except threading.BrokenBarrierError:
-        pass
-    except BaseException:
-        begin.abort()  # so that those which wait for it do not for ever: a thread that cannot be started, Ctrl-C
-        raise
-    if raised:
-        raise raised[0]
-    return seconds, sum(failed)

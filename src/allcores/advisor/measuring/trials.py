@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from allcores.advisor.measuring import loops, travel
-from allcores.advisor.measuring.calls import Calls
+from allcores.advisor.measuring.calls import MOST_ITEMS, Calls
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import SHARE_BYTES
 from allcores.advisor.model.probes import Probes, Trial, together
@@ -16,37 +16,63 @@ from allcores.pool.pool import Pool
 
 #: pairs of a loop and workers, one after the other, that a trial is made of
 PAIRS = 3
+#: items, and chunks, for each thread of a trial, if there is time
+ROUNDS, CHUNKS = 8, 16
+#: part of the seconds that are left which the trials of one number of threads may take
+THREADS_PART = 0.2
+#: the same of all pairs of worker processes
+PROCESSES_PART = 0.3
 #: seconds of its loop, at least: a shorter one would measure the start of a map, and not what workers do to each other
 LEAST_TRIAL_S = 0.05
 
 
 def of_threads(calls: Calls, number: int, waits: bool) -> Trial | None:
-    """So many threads against a loop, in pairs; None if there is no time, or the function does not bear it."""
-    many = 1 if waits else PAIRS
-    wanted = calls.count(calls.item_s * many / (number if waits else 1), least=number)
-    wanted = max(number, wanted // number * number)
-    if many * wanted * calls.item_s / (number if waits else 1) > 0.25 * calls.left():
-        many = 1
-    if wanted * calls.item_s / (number if waits else 1) > 0.25 * calls.left():
+    """So many threads of a pool against a loop, in pairs; None if there is no time, or the function does not bear it.
+
+    Each thread has several items: the end of a map, when some have nothing to do, is a part of any map, and is counted
+    apart. The first large objects of a thread meet page faults that later ones do not, so each has had one item.
+    """
+    each_s = calls.item_s / (number if waits else 1)
+    least = min(MOST_ITEMS, int(LEAST_TRIAL_S / each_s))
+    for rounds in (ROUNDS, ROUNDS // 2, 1):
+        wanted = max(rounds * number, calls.count(each_s * PAIRS) // number * number)
+        if rounds == ROUNDS and not waits:
+            wanted = max(wanted, least // number * number)
+        pair_s = wanted * each_s * (1.0 if waits else 1.0 + 1.0 / number)
+        if pair_s <= THREADS_PART * calls.left():
+            break
+    else:
         return None
     pairs: list[Trial] = []
-    while len(pairs) < many:
-        items = calls.take(wanted)
-        if len(items) < number:
-            break
-        if waits:
-            alone_s = len(items) * calls.item_s
-        else:
-            alone_s = loops.loop(calls.fn, items).wall_s
-            items = calls.take_same(items)
+    with Pool(number, backend="threads", name="advice", logs=False) as pool:
+        pool.map(abs, range(number), chunk=1)
+        if not waits:
+            pool.map(calls.fn, calls.take(number), chunk=1, on_error="skip")
+        most_s = THREADS_PART * calls.left()
+        while len(pairs) < (1 if waits else PAIRS):
+            began = perf_counter()
+            # As many for each: an item that is over would be waited for alone.
+            items = calls.take(min(wanted, calls.sample.count) // number * number)
             if len(items) < number:
                 break
-        warm = 0 if waits or len(items) < 3 * number else 1
-        seconds, failed = loops.in_threads(calls.fn, items, number, warm)
-        if failed > calls.failed + len(items) // 2:
-            return None  # it cannot be called by several threads at a time
-        timed = len(items) - warm * number
-        pairs.append(Trial(number, alone_s * timed / len(items) / max(seconds, 1e-9), timed))
+            alone = loops.Loop(len(items) * calls.item_s)
+            if not waits:
+                alone = loops.loop(calls.fn, items)
+                items = calls.take_same(items)
+                if len(items) < number:
+                    break
+            chunk = max(1, len(items) // (CHUNKS * number))
+            faults, start = loops.page_faults(), perf_counter()
+            done = len(pool.map(calls.fn, items, chunk=chunk, on_error="skip"))
+            seconds, faults = perf_counter() - start, loops.page_faults() - faults
+            if len(items) - done > calls.failed + len(items) // 2:
+                return None  # it cannot be called by several threads at a time
+            spared = max(0.0, 1 - faults / alone.faults) if alone.faults else 0.0
+            spared_s = spared * alone.system_s / len(items)
+            pairs.append(Trial(number, alone.wall_s / max(seconds, 1e-9), len(items), spared_s=spared_s))
+            most_s -= perf_counter() - began
+            if most_s < perf_counter() - began:
+                break
     return together(pairs) if pairs else None
 
 
@@ -83,7 +109,11 @@ def of_processes(calls: Calls, pool: Pool, probes: Probes, shared: Any) -> Trial
     per_item = calls.item_s / pool.workers + way.way_in_s + way.way_out_s
     wanted = calls.count(per_item, least=2 * pool.workers, most=calls.most(way))
     pairs: list[Trial] = []
-    most_s = 0.2 * calls.left()
+    most_s = PROCESSES_PART * calls.left()
+    # Rather three short pairs than a long one: nothing says how far off one alone is.
+    fitting = int(most_s / PAIRS / (calls.item_s + per_item))
+    if fitting >= 2 * pool.workers and fitting * calls.item_s >= LEAST_TRIAL_S:
+        wanted = min(wanted, fitting)
     while len(pairs) < PAIRS and (items := calls.take(wanted)):
         began = perf_counter()
         alone_s = loops.loop(calls.fn, items).wall_s

@@ -4,7 +4,7 @@ A pool has three limits: the parent, which pickles items and reads results one a
 cores, which both share. The largest of them counts (docs/design/advice.md has each formula with its source).
 
     W_w = N (t slow(p) + w)                  seconds of work in workers; w: unpickling the item, pickling the result
-    W_p = N (in + out) + ceil(N/k) h         seconds of the parent
+    W_p = N (in + out) + ceil(N/k) h         seconds of the parent; h: more if it has slept meanwhile
     T   = start + max(W_p, W_w / p, (W_w + W_p) / min(c, p + 1)) + tail
     tail = k t (p-1) / (2 p) + sd sqrt(2 k ln p)
 """
@@ -15,12 +15,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from allcores.advisor.model.probes import Probes
+from allcores.advisor.model.probes import Probes, Trial
 
 #: seconds that starting workers takes on a quick and quiet machine
 LEAST_START_S = 0.04
 #: seconds that a chunk costs in the parent: more makes chunks larger, less smaller
 CHUNK_S = 120e-6
+#: seconds more that a chunk costs where the parent has slept for a millisecond before it: the caches are the workers'
+#: by then, and it takes one of their cores; a part of that where it has slept less
+WOKEN_S, SLEPT_S = 230e-6, 1e-3
 #: seconds that an item costs in the parent besides its bytes
 ITEM_S = 0.3e-6
 #: items of an input of unknown length: many
@@ -37,10 +40,12 @@ USUAL_SLOWDOWN = 1.05
 LEAST_SLOWDOWN, MOST_SLOWDOWN = 0.2, 20.0
 #: cores' worth of other programs' work, as part of the cores, from which on measurements say nothing
 BUSY_PART = 0.2
-#: a thread of a pool costs an item this much: it takes turns for the interpreter's lock
+#: a thread of a pool costs an item this much at least: it takes turns for the interpreter's lock
 THREAD_ITEM_S = 4e-6
 #: seconds until threads of a pool are there, at least
 THREADS_START_S = 2e-3
+#: of what threads were spared of the kernel's seconds, how much they are taken to be spared again
+SPARED_AGAIN = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +222,8 @@ def processes_cost(
         way_in *= max(0.0, 1 - travel.common_bytes / travel.bytes_in)
     transport_in = fitted.way * count * max(way_in, ITEM_S)
     transport_out = fitted.way * count * travel.way_out_s
-    dispatch = fitted.way * math.ceil(count / chunk) * CHUNK_S
+    asleep_s = chunk * timing.wall_s / workers
+    dispatch = fitted.way * math.ceil(count / chunk) * (CHUNK_S + WOKEN_S * min(1.0, asleep_s / SLEPT_S))
     work = count * timing.wall_s * fitted.slow
     worker_transport = fitted.way * count * travel.worker_s
     start = probes.start_s if not preload or probes.warm_start_s is None else probes.warm_start_s
@@ -267,19 +273,37 @@ def threads_start(probes: Probes, workers: int) -> float:
     return max(THREADS_START_S, probes.threads_start_s + max(0, workers - 2) * probes.thread_start_s)
 
 
-def threads_seconds(probes: Probes, workers: int) -> float | None:
-    """Seconds of the whole input with threads; None if no trial was made."""
+def spared(probes: Probes, trial: Trial) -> float:
+    """How many times as long threads take if they are not spared the page faults that they were spared in a trial."""
+    quick = probes.timing.wall_s / max(trial.speedup, 1e-9)
+    faults = min(trial.spared_s, probes.timing.system_s) / max(1, min(trial.workers, probes.machine.cores))
+    return 1 + faults / max(quick, 1e-12)
+
+
+def reached_by(probes: Probes, trial: Trial) -> float:
+    """The speed-up of a trial with threads, less most of what page faults that they were spared have in it."""
+    return trial.speedup / math.pow(spared(probes, trial), 1 - SPARED_AGAIN)
+
+
+def threads_trial(probes: Probes, workers: int) -> Trial | None:
+    """The trial that says how so many threads do: with as many, else with the next fewer."""
     if not probes.threads:
         return None
     exact = [trial for trial in probes.threads if trial.workers == workers]
-    if exact:
-        reached = exact[0].speedup
-    else:
-        below = [trial for trial in probes.threads if trial.workers < workers] or list(probes.threads)
-        trial = below[-1]
-        reached = usl(trial.speedup, workers) if trial.workers == 2 else trial.speedup
+    below = [trial for trial in probes.threads if trial.workers < workers] or list(probes.threads)
+    return exact[0] if exact else below[-1]
+
+
+def threads_seconds(probes: Probes, workers: int) -> float | None:
+    """Seconds of the whole input with threads; None if no trial was made."""
+    trial = threads_trial(probes, workers)
+    if trial is None:
+        return None
+    reached = reached_by(probes, trial)
+    if trial.workers == 2 and workers > 2:
+        reached = usl(reached, workers)
     count = count_of(probes)
-    steady = count * (probes.timing.wall_s / max(reached, 1e-9) + THREAD_ITEM_S)
+    steady = count * probes.timing.wall_s / max(reached, 1e-9)
     steady *= last_round(probes, workers)
     return threads_start(probes, workers) + probes.timing.first_s + steady
 

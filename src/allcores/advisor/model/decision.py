@@ -40,6 +40,8 @@ TRIAL_PART = 0.8
 #: of a start of workers, of the way of items, and of what the kernel takes of a function's seconds: how far these parts
 #: are off when the whole input is run
 START_PART, WAY_PART, KERNEL_PART = 0.2, 0.15, 0.25
+#: of the logarithm of what threads were spared of page faults: another process may be spared all of it, or nothing
+SPARED_PART = 0.3
 #: the same of what waits for a device or another program: a sleep alone takes what it says
 DEVICE_DEVIATION = 0.2
 
@@ -189,7 +191,7 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
     # a trial on a busy machine proves nothing; that another thread came late does
     busy = probes.machine.others >= costs.BUSY_PART * probes.machine.cores
     # as slow as a trial lets threads be
-    surely = max((_at_least(trial) for trial in probes.threads if trial.workers == 2), default=0.0)
+    surely = max((_at_least(probes, trial) for trial in probes.threads if trial.workers == 2), default=0.0)
     if kind == "threaded" and surely < THREADS_PAY:
         # A trial may go well, and the next run take a third longer: both spin while they wait for a core. Not so where
         # the library's own threads do nothing but spin: then two of the function's are twice as fast, time and again.
@@ -204,9 +206,9 @@ def _at_most(trial: Trial) -> float:
     return spread_interval(trial.speedup, TRIAL_PART * min(0.3, trial.deviation)).high
 
 
-def _at_least(trial: Trial) -> float:
-    """The lower end of what a trial says; all of its deviation counts, for this is to be a proof."""
-    return spread_interval(trial.speedup, min(0.3, trial.deviation)).low
+def _at_least(probes: Probes, trial: Trial) -> float:
+    """The lower end of what a trial with threads says; all of its deviation counts, for this is to be a proof."""
+    return spread_interval(costs.reached_by(probes, trial), min(0.3, trial.deviation)).low
 
 
 def _holds(probes: Probes) -> str:
@@ -256,6 +258,8 @@ def deviation(
         sources.append(KERNEL_PART * min(1.0, timing.system_s / max(timing.wall_s, 1e-9)))
     elif not probes.traits.sleeps:
         sources.append(DEVICE_DEVIATION)
+    if pattern == "threads":
+        sources.append(SPARED_PART * max((math.log(costs.spared(probes, each)) for each in trials), default=0.0))
     if cost is not None:
         way = cost.transport_in + cost.transport_out + cost.dispatch + cost.worker_transport
         sources.append(WAY_PART * way / max(way + cost.work, 1e-12))

@@ -79,6 +79,9 @@ class Trial:
         deviation: Standard deviation of the logarithm of its speed-up between the pairs it is made of; 0 if it is one.
         chunk: Items that travelled together; None if that is not known.
         shared: What is in every item was shared, not sent.
+        spared_s: Of threads, the kernel's seconds for the pages of an item's large objects that it took in the loop and
+            not in them. What the allocator keeps for a thread depends on what was done before; another process may not
+            be spared this.
     """
 
     workers: int
@@ -87,14 +90,15 @@ class Trial:
     deviation: float = 0.0
     chunk: int | None = None
     shared: bool = False
+    spared_s: float = 0.0
 
 
 def together(pairs: Sequence[Trial]) -> Trial:
     """The middle of trials made one after the other, and how far apart they are: a machine's speed wanders."""
     logs = sorted(math.log(each.speedup) for each in pairs)
     apart = statistics.stdev(logs) if len(logs) > 1 else 0.0
-    first = pairs[0]
-    return replace(first, speedup=math.exp(statistics.median(logs)), deviation=apart)
+    spared_s = statistics.median(each.spared_s for each in pairs)
+    return replace(pairs[0], speedup=math.exp(statistics.median(logs)), deviation=apart, spared_s=spared_s)
 
 
 @dataclass(frozen=True, slots=True)
