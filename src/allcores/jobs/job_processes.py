@@ -127,6 +127,14 @@ class JobProcess:
         if self.timeout is not None:
             self.deadline = now + self.timeout
 
+    def excuse(self, seconds: float) -> None:
+        """The supervisor stood still for so long, and it with it, perhaps: that does not count."""
+        self.started += seconds
+        for name in ("deadline", "kill_at", "wants_cores"):
+            at = getattr(self, name)
+            if at is not None:
+                setattr(self, name, at + seconds)
+
     def hear(self) -> Iterator[dict[str, Any]]:
         """What it has said since; nothing once it is gone."""
         while True:

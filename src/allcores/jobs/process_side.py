@@ -115,6 +115,11 @@ class ProcessSide:
             if process.kill_at is not None and now >= process.kill_at:
                 process.kill()
 
+    def excuse(self, seconds: float) -> None:
+        """The supervisor stood still for so long: see `JobProcess.excuse`."""
+        for process in self.processes.values():
+            process.excuse(seconds)
+
     def end(self, job: str, why: str, now: float) -> bool:
         """End an attempt; False if it has no process here."""
         process = self.processes.get(job)

@@ -49,6 +49,9 @@ log = logging.getLogger("allcores.jobs")
 WATCH_S = 0.01
 #: seconds between two looks at what is slow: who runs what, for how long
 SLOW_S = 0.25
+#: a wait that ends so many seconds late does so because this program was stopped, and its jobs with it, perhaps
+#: (`docker pause`): none of them is ended for that
+STILL_S = 2.0
 #: seconds beyond the grace in which ends that could not be written so far are tried to be
 LAST_S = 5.0
 #: seconds that processes have to be gone once they were killed
@@ -233,6 +236,11 @@ class Supervisor:
         if watching:
             until = min(until, now + WATCH_S)
         self._hear_wakes(max(0.0, until - now))
+        late = time.monotonic() - max(until, now)
+        if late > STILL_S:
+            self._processes.excuse(late)
+            if self._drain_until is not None:
+                self._drain_until += late
 
     def _hear_wakes(self, seconds: float) -> None:
         """Wait for that long at most, until a process or a thread tells something."""

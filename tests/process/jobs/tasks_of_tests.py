@@ -254,6 +254,15 @@ def hold_with_job(job, path: str):  # type: ignore[no-untyped-def]
     return job.map(hold_item, [path, path])
 
 
+@task(timeout=30)
+def wait_with_job(job, bell: str, gate: str) -> str:  # type: ignore[no-untyped-def]
+    from tests.process.waiting import ring, wait_at
+
+    ring(bell)
+    wait_at(gate)
+    return "done"
+
+
 def hold_item(path: str) -> str:
     return hold(path)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import monotonic, time
+from types import SimpleNamespace
 
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
+from tests.process.waiting import Bell, Gate
 
-from allcores.jobs import JobFailed, State
+from allcores.jobs import JobFailed, State, supervisor
 from allcores.jobs.pool_side import is_alive
 
 
@@ -166,3 +169,33 @@ def test_memory_of_one_job_is_bounded(tmp_path: Path) -> None:
         job = running.queue.wait(hog.id, PATIENCE_S)
         assert (job.state, job.error and job.error.cause) == ("quarantined", "memory limit")
         assert job.error is not None and "while running task 'hog'" in job.error.message
+
+
+def test_what_a_supervisor_did_not_see_counts_for_no_deadline(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped for ten minutes, and its jobs with it (`docker pause`): the clock went on."""
+    ahead = [0.0]
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: monotonic() + ahead[0], time=time))
+    stops: list[float] = []
+    waits = running.supervisor._hear_wakes
+    looks: list[None] = []
+
+    def stopped(seconds: float) -> None:
+        if stops:
+            ahead[0] += stops.pop()
+        waits(seconds)
+        looks.append(None)
+
+    monkeypatch.setattr(running.supervisor, "_hear_wakes", stopped)
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        job = running.queue.submit("wait_with_job", {"bell": bell.path, "gate": gate.path})
+        bell.hear()
+        until(lambda: all(each.ready for each in running.supervisor._processes.processes.values()))
+        stops.append(600.0)
+        until(lambda: not stops)
+        looks.clear()
+        until(lambda: len(looks) > 2)
+        gate.open()
+        found = running.queue.wait(job.id, PATIENCE_S)
+    assert (found.state, found.result, found.attempts) == (State.SUCCEEDED, "done", 1)
