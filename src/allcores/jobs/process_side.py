@@ -77,28 +77,33 @@ class ProcessSide:
         self._shares.begin(claim.job.id)
         self._selector.register(process.pipe.connection, selectors.EVENT_READ)
 
-    def hear(self, now: float) -> None:
+    def hear(self) -> None:
         """Take what they said."""
         for process in self.processes.values():
-            for message in process.hear():
-                op = message.pop("op", None)
-                if op == "ready":
-                    process.begins(now)
-                    process.note_memory(message["memory"])
-                elif op == "cores":
-                    process.wants_cores = now
-                elif op == "give_back":
-                    self._shares.give_back(process.claim.job.id)
-                elif op == "progress":
-                    process.progress = process.last_progress = message
-                elif op == "done":
-                    fields = message["answer"]
-                    fields[2] = tuple(tuple(each) for each in fields[2])
-                    process.answer = Answer(*fields)
-                    process.kill_at = process.kill_at or now + LAST_S
-                elif op == "drained":
-                    process.drained = True
-                    process.kill_at = process.kill_at or now + LAST_S
+            self._hear(process)
+
+    def _hear(self, process: JobProcess) -> None:
+        # The time is asked for here: a supervisor that waited for its store begins nobody's seconds in the past.
+        now = time.monotonic()
+        for message in process.hear():
+            op = message.pop("op", None)
+            if op == "ready":
+                process.begins(now)
+                process.note_memory(message["memory"])
+            elif op == "cores":
+                process.wants_cores = now
+            elif op == "give_back":
+                self._shares.give_back(process.claim.job.id)
+            elif op == "progress":
+                process.progress = process.last_progress = message
+            elif op == "done":
+                fields = message["answer"]
+                fields[2] = tuple(tuple(each) for each in fields[2])
+                process.answer = Answer(*fields)
+                process.kill_at = process.kill_at or now + LAST_S
+            elif op == "drained":
+                process.drained = True
+                process.kill_at = process.kill_at or now + LAST_S
 
     def watch(self, now: float) -> None:
         """Grant cores, and end what has used up its time."""
@@ -140,7 +145,7 @@ class ProcessSide:
             if found is None:
                 continue
             # What it said in its last moment is still in the socket.
-            self.hear(process.started)
+            self._hear(process)
             self._end_rest(process)
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(process.pipe.connection)

@@ -260,7 +260,7 @@ class Supervisor:
         if self._stopping:
             self._drain(now)
         free = self._shares.free
-        self._processes.hear(now)
+        self._processes.hear()
         self._processes.watch(now)
         self._collect(now)
         if self._shares.free > free:

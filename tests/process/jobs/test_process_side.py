@@ -1,0 +1,69 @@
+"""The supervisor's processes of jobs, spoken for by the test: whose seconds begin when."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from allcores.jobs.core_shares import CoreShares
+from allcores.jobs.job_processes import JobProcess
+from allcores.jobs.messages import MessagePipe
+from allcores.jobs.process_side import ProcessSide
+
+
+class Side:
+    """A `ProcessSide` whose processes say what the test says, and live until that ends."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._stack = stack
+        self._shares = CoreShares(2)
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self.processes = ProcessSide(str(folder), (), self._shares, self._selector, boot_s=300.0)
+
+    def begin(
+        self, job: str, *, ago: float = 0.0, timeout: float | None = None, ends: bool = False
+    ) -> tuple[JobProcess, MessagePipe]:
+        """Begin one, that long ago; its end of the pipe is the test's."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        for each in (ours, theirs):
+            self._stack.callback(each.close)
+        popen = subprocess.Popen(["true"] if ends else ["sleep", "1000"], start_new_session=True)
+        self._stack.callback(popen.wait)
+        self._stack.callback(popen.kill)
+        claim: Any = SimpleNamespace(job=SimpleNamespace(id=job), attempt=1)
+        process = JobProcess(claim, popen.pid, MessagePipe(ours), time.monotonic() - ago, timeout, popen=popen)
+        self.processes.processes[job] = process
+        self._shares.begin(job)
+        self._selector.register(ours, selectors.EVENT_READ)
+        return process, MessagePipe(theirs)
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Iterator[Side]:
+    with ExitStack() as stack:
+        yield Side(tmp_path, stack)
+
+
+def test_the_end_of_a_long_job_takes_no_seconds_of_another(side: Side) -> None:
+    """One has loaded its tasks, and says so, as another one ends that was begun an hour ago."""
+    long, _ = side.begin("long", ago=3600.0, ends=True)
+    new, its = side.begin("new", timeout=60.0)
+    os.waitid(os.P_PID, long.pid, os.WEXITED | os.WNOWAIT)
+    before = time.monotonic()
+    its.send(op="ready", memory=0)
+    assert [each.process for each in side.processes.ended()] == [long]
+    side.processes.hear()
+    side.processes.watch(time.monotonic())
+    assert new.ended_for is None
+    assert new.deadline is not None and new.deadline >= before + 60.0
