@@ -386,8 +386,10 @@ def test_a_function_that_takes_long_to_be_unpickled(tmp_path: Path, monkeypatch:
     often = threading.Event()
     look = Timeouts.on_timer
 
-    def looked(self: Timeouts, timer: Timer, worker_state: WorkerState, due_ns: int, now: int) -> None:
-        look(self, timer, worker_state, due_ns, now)
+    def looked(
+        self: Timeouts, timer: Timer, worker_state: WorkerState, due_ns: int, now: int, *, still_ns: int
+    ) -> None:
+        look(self, timer, worker_state, due_ns, now, still_ns=still_ns)
         if worker_state.preparing[0]:
             looks.append(now)
         if len(looks) == 20:

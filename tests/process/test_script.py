@@ -219,8 +219,8 @@ from allcores.transport.positions import PHASE_OUTPUT
 timeouts.START_NS = 1_000_000
 look, looks = timeouts.Timeouts.on_timer, []
 
-def looked(self, timer, worker_state, due_ns, now):
-    look(self, timer, worker_state, due_ns, now)
+def looked(self, timer, worker_state, due_ns, now, **more):
+    look(self, timer, worker_state, due_ns, now, **more)
     progress = self._state.progress(worker_state.worker)
     if progress is not None and progress.phase == PHASE_OUTPUT and worker_state.chunks:
         looks.append(now)

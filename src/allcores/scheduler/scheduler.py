@@ -400,10 +400,11 @@ class Scheduler:
     def tick(self, now: int) -> None:
         """Time has passed: deal with every timer that is due."""
         timers = self.state.timers
+        still_ns = timers.still_ns(now)
         while (due := timers.pop_due(now)) is not None:
-            self._on_timer(*due, now)
+            self._on_timer(*due, now, still_ns)
 
-    def _on_timer(self, timer: Timer, subject: Any, due_ns: int, now: int) -> None:
+    def _on_timer(self, timer: Timer, subject: Any, due_ns: int, now: int, still_ns: int) -> None:
         if timer is Timer.RETRY:
             self._settlement.requeue_unstarted(subject)
             self.assign(now)
@@ -418,11 +419,11 @@ class Scheduler:
             if self.admission.on_timer(now):
                 self.assign(now)
         elif timer is Timer.SETUP:
-            self._workers.check_setup(subject, now)
+            self._workers.check_setup(subject, now, still_ns)
         elif timer is Timer.PRELOAD:
-            self._workers.check_preload(subject, now)
+            self._workers.check_preload(subject, now, still_ns)
         else:
-            self._timeouts.on_timer(timer, subject, due_ns, now)
+            self._timeouts.on_timer(timer, subject, due_ns, now, still_ns=still_ns)
 
     @property
     def next_timer_ns(self) -> int | None:

@@ -23,8 +23,6 @@ START_NS = 10_000_000_000
 BEGIN_NS = 500_000_000
 #: How long finished items of a chunk may wait, unsent, behind one that takes long, ns.
 PEEK_NS = 50_000_000
-#: A look that comes this much too late does so because the program was stopped, ns.
-STILL_NS = 2_000_000_000
 #: A look at a deadline comes this much late rather than early: an early one would only have to come again, ns.
 LATE_NS = 100_000
 
@@ -50,19 +48,27 @@ class Timeouts:
         self._state = state
         self._terminate = terminate
 
-    def on_timer(self, timer: Timer, worker_state: WorkerState, due_ns: int, now: int) -> None:
-        """A timer about a worker is due."""
+    def on_timer(self, timer: Timer, worker_state: WorkerState, due_ns: int, now: int, *, still_ns: int) -> None:
+        """A timer about a worker is due.
+
+        Args:
+            timer: Which.
+            worker_state: The worker.
+            due_ns: When it was due.
+            now: The time, ns.
+            still_ns: For so long the program was stopped just before, and its workers with it perhaps, ns; 0: it ran.
+        """
         if timer is Timer.PEEK:
             self._check_reports(worker_state, now)
         elif worker_state.lifecycle in (Lifecycle.GONE, Lifecycle.LEAVING) or worker_state.termination is not None:
             return
         elif timer is Timer.BEGIN:
-            self._check_begin(worker_state, now)
+            self._check_begin(worker_state, now, still_ns)
         elif timer is Timer.GRACE:
             self._check_grace(worker_state, now)
         elif timer is Timer.DEADLINE and worker_state.deadline_ns == due_ns:
             # Any other was replaced by an earlier one.
-            self._check_deadline(worker_state, now, stood_still=now - due_ns >= STILL_NS)
+            self._check_deadline(worker_state, now, stood_still=still_ns > 0)
 
     # --- items ------------------------------------------------------------------------------------
 
@@ -78,12 +84,11 @@ class Timeouts:
         Args:
             worker_state: The worker.
             now: The time, ns.
-            stood_still: This look comes so late that the program was stopped, and its workers with it perhaps: what
-                runs has its seconds once more.
+            stood_still: The program was stopped: what runs has its seconds once more.
         """
         worker_state.deadline_ns = None
         if self._state.concurrent > 1:
-            self._check_deadlines(worker_state, now)
+            self._check_deadlines(worker_state, now, stood_still)
             return
         due: int | None = None
         progress = self._state.progress(worker_state.worker)
@@ -92,8 +97,7 @@ class Timeouts:
             timeout_ns, together = chunk.timeout_ns, progress.together
             due = progress.started_ns + allowed_ns(timeout_ns, together, chunk.map_state.chunker.mean_ns)
             at = mark(progress.sequence, progress.position)
-            if due <= now and stood_still and worker_state.excused != at:
-                worker_state.excused, due = at, now + timeout_ns
+            due = self._excused(worker_state, at, due, timeout_ns, now, stood_still)
             if due <= now:
                 seconds = timeout_ns / 1e9
                 what = self._state.describe(chunk, min(progress.position, len(chunk.items) - 1))
@@ -137,7 +141,21 @@ class Timeouts:
             due = now + min(timeouts)
         self.watch_deadline(worker_state, due + LATE_NS)
 
-    def _check_deadlines(self, worker_state: WorkerState, now: int) -> None:
+    def _excused(
+        self, worker_state: WorkerState, at: int, due: int, timeout_ns: int, now: int, stood_still: bool
+    ) -> int:
+        """When the seconds of an item are used up, which it has once more if the program was stopped, and not twice.
+
+        Looks before that, for what waits behind it and has fewer, find it excused as well.
+        """
+        excused = worker_state.excused
+        if due <= now and stood_still and at not in excused:
+            held = {chunk.sequence for chunk in worker_state.chunks}
+            worker_state.excused = {each: end for each, end in excused.items() if each >> 32 in held}
+            worker_state.excused[at] = now + timeout_ns
+        return max(due, worker_state.excused.get(at, 0))
+
+    def _check_deadlines(self, worker_state: WorkerState, now: int, stood_still: bool) -> None:
         """The same for a worker that runs several calls at a time, each from the moment it was sent."""
         progress = self._state.progress(worker_state.worker)
         begun = progress.sequence if progress is not None else 0
@@ -146,6 +164,8 @@ class Timeouts:
             if chunk.timeout_ns is None:
                 continue
             due = chunk.sent_ns + chunk.timeout_ns
+            if chunk.sequence <= begun:
+                due = self._excused(worker_state, mark(chunk.sequence, 0), due, chunk.timeout_ns, now, stood_still)
             if due <= now and chunk.sequence <= begun:
                 what, seconds = self._state.describe(chunk, 0), chunk.timeout_ns / 1e9
                 error = TaskTimeout(
@@ -169,7 +189,7 @@ class Timeouts:
         worker_state.start_watched = True
         self._state.timers.set_rough(now + min(START_NS, BEGIN_NS), Timer.BEGIN, worker_state)
 
-    def _check_begin(self, worker_state: WorkerState, now: int) -> None:
+    def _check_begin(self, worker_state: WorkerState, now: int, still_ns: int) -> None:
         """Has it begun what it was given? A worker that was stopped while it was idle never will."""
         worker_state.start_watched = False
         if not worker_state.chunks:
@@ -181,6 +201,10 @@ class Timeouts:
             if self._state.is_stopped(worker_state.worker):
                 self._end_idle(worker_state, now)
                 return
+            if still_ns:
+                # It did not run, either. (It is looked at twice a second, so that little more than this was lost.)
+                worker_state.busy_ns = now
+                worker_state.preparing = worker_state.preparing[0], worker_state.preparing[1] + still_ns
             if progress.phase in PREPARING:
                 worker_state.busy_ns = now
                 if worker_state.preparing[0] != head.sequence:

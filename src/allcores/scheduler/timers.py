@@ -15,6 +15,9 @@ from allcores.scheduler.worker_state import Lifecycle, WorkerState
 
 #: Timers that need not be exact are due at multiples of this, ns. Longer: they come late. Shorter: each wakes a thread.
 ROUGH_NS = 100_000_000
+#: Looks that come this much too late do so because the program was stopped, ns. Smaller: on a busy machine what hangs
+#: is ended late. Larger: stops that are shorter cost what runs its seconds.
+STILL_NS = 2_000_000_000
 #: Timers that may be set until those without a meaning are dropped.
 MOST_TIMERS = 32
 
@@ -66,6 +69,11 @@ class Timers:
     def set_rough(self, due_ns: int, timer: Timer, subject: Any = None) -> None:
         """The same for what may come a little late: several that are due at about the same time wake once."""
         self.set(-(-due_ns // ROUGH_NS) * ROUGH_NS, timer, subject)
+
+    def still_ns(self, now: int) -> int:
+        """For how long nobody looked though it was time, ns, for the program was stopped; 0 if that was not long."""
+        late = now - self.heap[0][0] if self.heap else 0
+        return late if late >= STILL_NS else 0
 
     def pop_due(self, now: int) -> tuple[Timer, Any, int] | None:
         """Remove the first timer that is due.

@@ -123,8 +123,9 @@ class WorkerState:
         self.confirming = 0
         #: when its DEADLINE timer is due; None if none is set
         self.deadline_ns: int | None = None
-        #: mark of the item that was given its seconds once more, because the program had been stopped
-        self.excused = 0
+        #: Marks of items that were given their seconds once more, for the program had been stopped, and until when, ns;
+        #: 0 stands for the worker's start.
+        self.excused: dict[int, int] = {}
         #: its BEHIND timer is set
         self.behind_watched = False
         #: its PEEK timer is set

@@ -30,10 +30,12 @@ MOST_FAILED_STARTS_LATER = 30
 class Workers:
     """Moves each worker through its states."""
 
-    __slots__ = ("_numbers", "_state")
+    __slots__ = ("_numbers", "_preload_excused", "_state")
 
     def __init__(self, state: SchedulerState, numbers: Iterator[int] | None = None) -> None:
         self._state = state
+        #: what is loaded for all workers was given its seconds once more, for the program had been stopped
+        self._preload_excused = False
         self._numbers = itertools.count(1) if numbers is None else numbers
 
     # --- starts -----------------------------------------------------------------------------------
@@ -87,17 +89,25 @@ class Workers:
         left = worker_state.started_ns + int(self._state.limits.setup_s * 1e9) - now
         self._state.timers.set(now + max(0, min(left, STOPPED_NS)), Timer.SETUP, worker_state)
 
-    def check_setup(self, worker_state: WorkerState, now: int) -> None:
+    def check_setup(self, worker_state: WorkerState, now: int, still_ns: int) -> None:
         """End a worker that was stopped while it started, or whose setup has used up its seconds.
 
         They begin when whatever is loaded for all workers is there. A failed start, either way: another worker is
         started. That a setup hangs in every worker shows when none is ready at that time.
+
+        Args:
+            worker_state: The worker.
+            now: The time, ns.
+            still_ns: For so long the program was stopped just before, and its workers with it perhaps, ns.
         """
         state = self._state
         if worker_state.lifecycle is not Lifecycle.STARTING or worker_state.termination is not None:
             return
         if state.preloading_ns is not None:
             return
+        if still_ns and 0 not in worker_state.excused:
+            # Its seconds once more, and not twice.
+            worker_state.excused[0] = worker_state.started_ns = now
         worker, limit_s = worker_state.worker, state.limits.setup_s
         if state.is_stopped(worker):
             lost = WorkerLost(f"Worker {worker} was stopped (SIGSTOP) while it started.", worker=worker)
@@ -189,18 +199,21 @@ class Workers:
 
     def preload_began(self, now: int) -> None:
         """Something is loaded for all workers, and has as many seconds for it as a setup."""
-        self._state.preloading_ns = now
+        self._state.preloading_ns, self._preload_excused = now, False
         self._watch_preload(now, now)
 
     def _watch_preload(self, began_ns: int, now: int) -> None:
         left = began_ns + int(self._state.limits.setup_s * 1e9) - now
         self._state.timers.set(now + max(0, min(left, STOPPED_NS)), Timer.PRELOAD, began_ns)
 
-    def check_preload(self, began_ns: int, now: int) -> None:
+    def check_preload(self, began_ns: int, now: int, still_ns: int) -> None:
         """The same as `check_setup` for what is loaded for all workers, if it is still the same attempt."""
         state = self._state
         if state.preloading_ns != began_ns:
             return
+        if still_ns and not self._preload_excused:
+            self._preload_excused = True
+            began_ns = state.preloading_ns = now
         if state.is_stopped(0):
             state.commands.append(Kill(0, "it was stopped"))
             state.timers.set(now + STOPPED_NS, Timer.PRELOAD, began_ns)

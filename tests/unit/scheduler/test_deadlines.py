@@ -353,3 +353,60 @@ def test_what_is_raised_by_what_is_being_ended_comes_again_if_nobody_is_charged(
         assert {(chunk.attempt, chunk.preempted) for chunk in map_state.pending} == {(1, int(preempted))}
     else:
         assert take_all(map_state) == [(0, 3, [Kind.WORKER_LOST])]
+
+
+def test_a_look_for_what_waits_behind_finds_it_excused() -> None:
+    """The program was stopped; what has fewer seconds, and is next, has the worker looked at before they are over."""
+    harness = Harness(1)
+    long, short = harness.map_state(timeout_ns=10 * SECOND), harness.map_state(timeout_ns=SECOND // 2)
+    harness.add(long)
+    harness.add(short)
+    harness.at(1, 1, 0)
+    harness.commands()
+    harness.tick(60 * SECOND)
+    harness.pass_time(9 * SECOND)
+    assert harness.commands() == []
+    harness.pass_time(2 * SECOND)
+    assert harness.commands() == [Kill(1, "items[0] timed out"), Launch(2)]
+
+
+def test_calls_beside_each_other_have_their_seconds_once_more() -> None:
+    """Where the program was stopped; each of them, and not twice."""
+    harness = Harness(1)
+    harness.state.concurrent = 4
+    calls = harness.map_state(calls=True, timeout_ns=SECOND)
+    harness.add(calls)
+    harness.add(calls)
+    harness.at(1, 2, 0)
+    harness.commands()
+    harness.tick(60 * SECOND)
+    harness.pass_time(SECOND * 9 // 10)
+    assert harness.commands() == []
+    harness.tick(60 * SECOND)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+
+
+def test_a_program_that_was_stopped_as_a_worker_imports_has_not_used_up_its_seconds() -> None:
+    harness = Harness(1, setup_s=100.0)
+    harness.add(harness.map_state(), 2)
+    harness.at(1, 0, 0, phase=PHASE_FUNCTION, since=0)
+    harness.commands()
+    harness.pass_time(5 * START_NS, alarms=10_000)
+    harness.tick(3600 * SECOND)
+    assert harness.commands() == []
+    harness.pass_time(4 * START_NS, alarms=10_000)
+    assert harness.commands() == []
+    harness.pass_time(2 * START_NS, alarms=10_000)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+
+
+def test_a_program_that_was_stopped_before_a_worker_began_does_not_end_it() -> None:
+    harness = Harness(1)
+    harness.add(harness.map_state(), 2)
+    harness.at(1, 0, 0, phase=PHASE_IDLE)
+    harness.commands()
+    harness.tick(3600 * SECOND)
+    harness.pass_time(START_NS // 2, alarms=10_000)
+    assert harness.commands() == []
+    harness.pass_time(START_NS, alarms=10_000)
+    assert any(isinstance(order, Kill) for order in harness.commands())

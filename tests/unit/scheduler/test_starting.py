@@ -227,3 +227,19 @@ def test_a_timely_setup_has_no_aftermath() -> None:
     harness.pass_time(10 * SECOND)
     assert harness.commands() == []
     assert harness.state.broken is None
+
+
+@pytest.mark.parametrize("preloads", [False, True])
+def test_a_program_that_was_stopped_as_workers_start_gives_them_their_seconds_once_more(preloads: bool) -> None:
+    """A container that is paused: the clock goes on, and setup does not. Not twice, or one that hangs has no end."""
+    harness = Harness(1, ready=False, setup_s=30.0)
+    if preloads:
+        harness.scheduler.preload_began(harness.now)
+    map_state = harness.map_state()
+    harness.commands()
+    harness.pass_time(20 * SECOND)
+    harness.tick(3600 * SECOND)
+    harness.pass_time(29 * SECOND)
+    assert map_state.broken is None and harness.commands() == []
+    harness.tick(3600 * SECOND)
+    assert isinstance(map_state.broken, SetupError)
