@@ -39,7 +39,7 @@ class JobProcess:
         claim: The job.
         pid: Of the process, which is also the number of its session.
         pipe: To it.
-        started: By the monotonic clock.
+        started: By the monotonic clock; until it is ready, without the time for which the supervisor stood still.
         timeout: Seconds that it may take once it has loaded the tasks; None: any.
         deadline: When these are used up, by the monotonic clock; None: never, or they have not begun.
         ready: It has loaded the tasks.
@@ -129,7 +129,8 @@ class JobProcess:
 
     def excuse(self, seconds: float) -> None:
         """The supervisor stood still for so long, and it with it, perhaps: that does not count."""
-        self.started += seconds
+        if not self.ready:
+            self.started += seconds
         for name in ("deadline", "kill_at", "wants_cores"):
             at = getattr(self, name)
             if at is not None:

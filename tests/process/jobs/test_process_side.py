@@ -67,3 +67,16 @@ def test_the_end_of_a_long_job_takes_no_seconds_of_another(side: Side) -> None:
     side.processes.watch(time.monotonic())
     assert new.ended_for is None
     assert new.deadline is not None and new.deadline >= before + 60.0
+
+
+def test_seconds_for_which_all_was_stopped_are_no_part_of_a_timeout(side: Side) -> None:
+    """Nor of those for loading the tasks."""
+    loading, _ = side.begin("loading", timeout=60.0)
+    ready, its = side.begin("ready", timeout=60.0)
+    its.send(op="ready", memory=0)
+    side.processes.hear()
+    side.processes.excuse(3600.0)
+    side.processes.watch(time.monotonic() + 3630.0)
+    assert (loading.ended_for, ready.ended_for) == (None, None)
+    side.processes.watch(time.monotonic() + 3630.0 + 300.0)
+    assert (loading.ended_for, ready.ended_for) == ("boot", "deadline")
