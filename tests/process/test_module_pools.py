@@ -232,6 +232,43 @@ def test_what_tasks_call_in_worker_processes_is_given_the_same(method: str, sett
         allcores.configure()
 
 
+#: imported by the program, and by workers for its function; the observer writes down who it is told by
+OBSERVED = """
+import os
+import sys
+import allcores
+
+def told(event):
+    with open("told", "a") as file:
+        print(os.getpid(), file=file)
+
+allcores.configure(1, observers=[told], start_method=sys.argv[1] if len(sys.argv) > 1 else None)
+
+def inner(number):
+    return number
+
+def outer(number):
+    return allcores.map(inner, range(number))
+"""
+
+
+@linux
+@pytest.mark.parametrize("method", ["template", "spawn", "fork"])
+def test_observers_see_the_outer_call_alone(tmp_path: Path, method: str) -> None:
+    """Also where a worker has the settings by itself: a bar would be drawn by each of them, for each item."""
+    (tmp_path / "observed.py").write_text(OBSERVED)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, allcores, observed\n"
+        "if __name__ == '__main__':\n"
+        "    print(allcores.map(observed.outer, [2]))\n"
+        "    print({int(line) for line in open('told')} == {os.getpid()})\n"
+    )
+    with scripts.running([str(script), method], folder=tmp_path) as process:
+        ending = scripts.finish(process)
+    assert ending.lines == ["[[0, 1]]", "True"], ending
+
+
 class _Holder:
     def __init__(self, *preloaded: list[int]) -> None:
         self.preloaded = preloaded

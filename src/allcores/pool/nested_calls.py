@@ -7,6 +7,7 @@ from typing import Any
 
 from allcores.backends.base import WorkerInit, state_in_task_of
 from allcores.pool.pool import Pool, driver_of
+from allcores.transport import process_role
 from allcores.transport.module_settings import Travelling
 
 #: What holds for calls on a thread of the program, too. Observers see the outer call, whose item this is part of.
@@ -23,6 +24,9 @@ class PoolOfModule(Pool):
 
     def __init__(self, settings: Mapping[str, Any], told: tuple[str, ...]) -> None:
         self.told = told
+        if process_role.is_worker():
+            # They see the outer call alone; a forked worker, and one that imports who told of them, has copies.
+            settings = {name: value for name, value in settings.items() if name != "observers"}
         self._follows = {name: settings[name] for name in ("contextvars",) if settings.get(name)}
         # Nothing travels to threads; a process that is forked from this one has the settings by itself.
         self._travels = settings.get("backend") not in ("threads", "serial") and settings.get("start_method") != "fork"
