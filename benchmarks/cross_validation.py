@@ -155,19 +155,24 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=allcores.core_budget().workers)
+    parser.add_argument("--ways", help="of those above, separated by semicolons; all without")
     options = parser.parse_args()
+    chosen = [each.strip() for each in options.ways.split(";")] if options.ways else list(WAYS)
+    if unknown := [each for each in chosen if each not in WAYS]:
+        parser.error(f"--ways {unknown[0]!r}: the ways are {'; '.join(WAYS)}")
+    ways = {name: WAYS[name] for name in chosen}
     matrix, classes = data(options.rows, options.columns)
-    wall: dict[str, list[float]] = {way: [] for way in WAYS}
-    cpu: dict[str, list[float]] = {way: [] for way in WAYS}
+    wall: dict[str, list[float]] = {way: [] for way in ways}
+    cpu: dict[str, list[float]] = {way: [] for way in ways}
     expected: list[float] | None = None
     with allcores.Pool(options.workers) as pool:
-        for way in WAYS.values():  # workers start and import what they need
+        for way in ways.values():  # workers start and import what they need
             way(pool, *data(300, 10), options.folds)
         for _ in range(options.rounds):
-            for name in random.sample(list(WAYS), len(WAYS)):
+            for name in random.sample(chosen, len(chosen)):
                 pids = descendants()
                 before, begun = cpu_seconds(pids), time.perf_counter()
-                found = WAYS[name](pool, matrix, classes, options.folds)
+                found = ways[name](pool, matrix, classes, options.folds)
                 wall[name].append(time.perf_counter() - begun)
                 cpu[name].append(cpu_seconds(pids) - before)
                 expected = found if expected is None else expected
@@ -179,7 +184,7 @@ def main() -> None:
         f"numpy {np.__version__}\n"
     )
     print("| | wall, s | least | CPU, s |\n|---|---|---|---|")
-    for name in WAYS:
+    for name in ways:
         print(
             f"| {name} | {statistics.median(wall[name]):.2f} | {min(wall[name]):.2f} "
             f"| {statistics.median(cpu[name]):.2f} |"
