@@ -12,9 +12,11 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from allcores.backends.base import Backend
+from allcores.formatting import seconds_text, size_text
 from allcores.pool.function_state import FunctionState, state_of
 from allcores.scheduler.function import Function
 from allcores.shared_memory.buffers import BufferedPickle
+from allcores.system import caller
 from allcores.system.clock import monotonic_ns
 from allcores.system.plain_record import open_record
 from allcores.transport import pickling
@@ -27,6 +29,8 @@ _NAMED = (FunctionType, BuiltinFunctionType, type)
 #: twentieth of the time. A map always does.
 CHEAP_BYTES = 256 * 1024
 REST = 20
+#: how often a function was pickled for calls, and ns that this took, from which on it is said
+OFTEN, LONG_NS = 10, 1_000_000_000
 
 
 def as_it_is(function: Any) -> Any:
@@ -77,6 +81,8 @@ class Functions:
         self._numbers = count(1)
         #: functions whose bytes are kept, by their ids and how they are called
         self._known: dict[tuple[int, str], _Known] = {}
+        #: of those whose bytes are too many to be kept: how often they were made for calls, and ns that this took
+        self._costs: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
     def named(
         self,
@@ -111,6 +117,8 @@ class Functions:
         packed: bytes | BufferedPickle = pickling.dump_named(target, name, self._backend.pack_for_all)
         leases: dict[int, object] = {}
         if isinstance(packed, BufferedPickle):
+            if style == "call":
+                self._count(target, name, packed.size, monotonic_ns() - began_ns)
             leases, packed = packed.leases, packed.data
         payload = pickling.dumps((style, packed, list(sys.path)))
         if known is not None and not leases and payload == known.function.payload:
@@ -147,6 +155,24 @@ class Functions:
         if len(functions) >= MOST_FUNCTIONS:
             functions.pop(next(iter(list(functions)), key), None)
         functions[key] = _Known(there, function, state, is_named, now - began_ns, now)
+
+    def _count(self, target: Any, name: str, size: int, took_ns: int) -> None:
+        """Say, once, that a function which brings much along is pickled for each of many calls."""
+        try:
+            times, total_ns = self._costs.get(target, (0, 0))
+            if times < 0:
+                return
+            times, total_ns = times + 1, total_ns + took_ns
+            told = times >= OFTEN and total_ns >= LONG_NS
+            self._costs[target] = (-1, 0) if told else (times, total_ns)
+        except TypeError:  # of a kind that takes no weak references, or has no hash
+            return
+        if told:
+            caller.warn(
+                f"{name} was pickled for each of {times} calls, which took {seconds_text(total_ns / 1e9)}: what it"
+                f" refers to ({size_text(size)}) may have changed between them. Load that once in each worker"
+                " (Pool(preload=...) or setup=...), share it (pool.share), or let map make the calls: it does so once."
+            )
 
     def clear(self) -> None:
         """Keep none."""
