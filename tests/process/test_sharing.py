@@ -160,6 +160,24 @@ class TestEmptyShared:
         assert [row[0] for row in out] == pids
         assert (out == out[:, :1]).all()
 
+    def test_arrays_that_are_made_while_others_go_are_shared(self, workers: Pool) -> None:
+        """Threads may make and drop them at the same moment."""
+        over = threading.Event()
+
+        def make_and_drop() -> None:
+            while not over.is_set():
+                workers.empty_shared(8, "int64")
+
+        thread = threading.Thread(target=make_and_drop)
+        thread.start()
+        try:
+            arrays = [workers.empty_shared(8, "int64") for _ in range(1_000)]
+        finally:
+            over.set()
+            thread.join()
+        workers.map(cargo.spoil, arrays)
+        assert sum(int(array[0]) != -1 for array in arrays) == 0
+
     @pytest.mark.parametrize(
         "part",
         [

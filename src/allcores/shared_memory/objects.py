@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import pickle
 from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class SharedObjects:
         self._encoder = Encoder(arena, start, span, span, LEAST)
         #: first address, address after the last, block, access: sorted, they do not overlap
         self._known: list[tuple[int, int, tuple[int, int], int]] = []
+        #: blocks to which nothing refers any more, and which may be known still; appended to by any thread, at any time
+        self._gone: deque[tuple[int, int]] = deque()
         self._lock = deferral.Lock()
 
     def find(self, raw: memoryview) -> tuple[Place, object] | None:
@@ -44,6 +47,7 @@ class SharedObjects:
             return None
         address = address_of(raw)
         with self._lock:
+            self._forget_gone()
             index = bisect_right(self._known, (address, 1 << 64)) - 1
             if index < 0:
                 return None
@@ -72,14 +76,24 @@ class SharedObjects:
         base.lease = lease
         start = ctypes.addressof(base)
         with self._lock:
+            # First: this block's former bytes may be among those that are gone.
+            self._forget_gone()
             insort(self._known, (start, start + block.capacity, block, access))
         failpoint("share.made")
         return view[:size]
 
     def _forget(self, block: tuple[int, int]) -> None:
-        # On any thread; a list that another thread searches is not changed, but replaced.
-        self._known = [known for known in self._known if known[2] != block]
+        # May run anywhere, in the middle of anything: no lock is taken here, and nothing changed that others change.
+        self._gone.append(block)
         failpoint("share.gone")
+
+    def _forget_gone(self) -> None:
+        """What is gone is not known any more: its addresses may be another's by now. With the lock held."""
+        gone = set()
+        while self._gone:
+            gone.add(self._gone.popleft())
+        if gone:
+            self._known = [known for known in self._known if known[2] not in gone]
 
     def share(self, obj: Any) -> Any:
         """A copy of `obj` whose buffers are shared and read-only. Raises whatever pickling raises, and OSError."""
