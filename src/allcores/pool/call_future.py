@@ -285,9 +285,18 @@ class CallFuture(Future[Any]):
         self._chunk, self._owner = chunk, owner
 
     def fail(self, error: BaseException) -> None:
-        """The pool is broken: no outcome will come."""
-        if self.set_running_or_notify_cancel_once():
-            self._set(error=self._translate(error))
+        """No outcome will come: the pool is broken, or was ended. Any thread; one that has its outcome keeps it."""
+        with self._condition:
+            # Held from the look at the state to its change: the pool's thread may be setting the outcome just now.
+            quiet, self._quiet = self._quiet, True
+            try:
+                fails = self.set_running_or_notify_cancel_once()
+                if fails:
+                    self._set(error=self._translate(error))
+            finally:
+                self._quiet = quiet
+        if fails and not quiet:
+            self.call_back()
         self._chunk = self._owner = None
 
     def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
