@@ -330,8 +330,8 @@ class PoolMap:
         if not self.over:
             self.unbound()
 
-    def look(self) -> list[Segment]:
-        """What is settled and not read yet; if that is nothing, the bell is going to ring."""
+    def look(self) -> list[Segment] | None:
+        """What is settled and not read yet; if that is nothing, the bell is going to ring. None: nothing will come."""
         map_state = self.map_state
         with self.driver.lock:
             if self.kept:
@@ -339,7 +339,7 @@ class PoolMap:
                 self.kept.clear()
                 return taken
             if self.over:
-                return []
+                return None
             map_state.return_handed()
             taken = map_state.take_some()
             for segment in taken:
@@ -431,15 +431,16 @@ class IMapIterator(Iterator[T], Generic[T]):
         made = self._map
         while made is not None:
             taken = made.look()
+            if taken is None:
+                # As one look has it: had it ended after that, there would be results that nobody has read.
+                self._error, self._map = made.error, None
+                break
             if taken:
                 if made.driver.backend.unhandled:
                     made.driver.backend.settle_logs(LOGS_S)
                 for segment in taken:
                     self._unfold(segment)
                 return True
-            if made.over:
-                self._error, self._map = made.error, None
-                break
             __tracebackhide__ = True
             left = WAIT_S if until is None else until - monotonic()
             if left <= 0:
