@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.pool_tasks import fail_on, square
 from tests.process.waiting import PATIENCE_S, Gate, wait_at
 
+import allcores
 from allcores.adapters.multiprocessing import Pool
 from allcores.adapters.pool_maps import PoolMap
 from allcores.adapters.pool_work import Work
@@ -41,3 +43,24 @@ def test_an_iterator_gives_results_that_come_between_its_look_and_its_wait(
         with Pool(1, context=FORK) as pool:
             assert list(pool.imap(wait_at, [gate.path] * 3)) == [None] * 3
         pool.join()
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["no sense", "no workers"])
+def test_a_map_that_cannot_begin_does_not_keep_the_pool_from_its_end(number: int) -> None:
+    """By what makes no sense, or since the initializer has raised: the error is told, and `join` returns."""
+    pool = Pool(1, fail_on, (1, number), context=FORK)
+    if number == 1:
+        with pytest.raises(allcores.SetupError):
+            pool.apply(square, (1,))
+    with pytest.raises((ValueError, allcores.SetupError)):
+        pool.map_async(square, [1, 2], -1)
+    with pytest.raises((ValueError, allcores.SetupError)):
+        pool.starmap_async(square, [(1,)], -1)
+    pool.close()
+    joined = threading.Thread(target=pool.join, daemon=True)
+    joined.start()
+    joined.join(PATIENCE_S)
+    is_stuck = joined.is_alive()
+    pool.terminate()
+    joined.join(PATIENCE_S)
+    assert not is_stuck

@@ -244,6 +244,10 @@ class Pool:
             PoolMap(self._work, func, style, items, chunksize, result=result)
         except TypeError as error:
             return failed(result, error)
+        except BaseException:
+            # The end of the pool would wait for it.
+            result.withdraw()
+            raise
         return result
 
     @only_hiding

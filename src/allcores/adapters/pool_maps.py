@@ -197,9 +197,13 @@ class PoolMap:
         if self._in_memory:
             self._input.put(list(items))
             self._input.end()
-        feeder = work.open(self, lambda: Feeder(work))
-        if not self._in_memory:
-            self._puller = Puller(items, chunk or 1, work.wake, feeder.bell, self._is_late)
+        try:
+            feeder = work.open(self, lambda: Feeder(work))
+            if not self._in_memory:
+                self._puller = Puller(items, chunk or 1, work.wake, feeder.bell, self._is_late)
+        except BaseException as error:  # no thread can be had: the end of the pool is not to wait for this map
+            self._finish(error)
+            raise
 
     def _is_late(self) -> bool:
         """Workers idle, and the feeder knows nothing of items for them. Without the lock."""

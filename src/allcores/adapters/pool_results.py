@@ -168,6 +168,12 @@ class MapResult(Generic[T]):
         else:
             self._work.call_later(self._tell)
 
+    def withdraw(self) -> None:
+        """Nobody will have it: the map could not begin, and who wanted it was told why."""
+        if not self._settled:
+            self._settled = True
+            self._work.callback_done()
+
     def _tell(self) -> None:
         callback, error_callback = self._callbacks
         self._callbacks = (None, None)
