@@ -442,6 +442,29 @@ def test_a_changed_input_is_noticed(pool: allcores.Pool, here: Path, change: str
     assert pool.run(double, "in.txt", "out.jsonl", journal=journal()).resumed == count
 
 
+@pytest.mark.parametrize("name", ["in.txt", "in.txt.gz"])
+def test_a_line_that_had_no_end_and_goes_on_is_noticed(pool: allcores.Pool, here: Path, name: str) -> None:
+    """What was written behind it is no line of its own (a log that was being written when it was read)."""
+
+    def write(text: str) -> None:
+        Path(name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+
+    def value(text: str) -> str:
+        if text == "first" and not Path("mended").exists():
+            raise OSError("the network is away")
+        return text
+
+    write("first\nsecond\nthi")
+    with pytest.raises(OSError, match="network"):
+        pool.run(value, name, "out.jsonl", journal=journal(), chunk=3)
+    Path("mended").touch()
+    write("first\nsecond\nthird\nfourth\n")
+    with pytest.raises(allcores.RunChanged, match="input has changed"):
+        pool.run(value, name, "out.jsonl", journal=journal())
+    pool.run(value, name, "out.jsonl", journal=journal(accept_changes=True))
+    assert lines() == ["first", "second", "third", "fourth"]
+
+
 def test_a_finished_run_does_nothing_again(pool: allcores.Pool, here: Path) -> None:
     """But publish: the output comes back when it was removed."""
     pool.run(double, "in.txt", "out.jsonl", journal=journal())

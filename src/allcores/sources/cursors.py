@@ -94,10 +94,24 @@ class LineCursor:
         return [self._offset, self._line, self._header]
 
     def forward(self, place: Any, items: int) -> bool:
-        """Go to a place without looking at lines, only taking the bytes into the digest; False if it is not there."""
+        """Go to a place without looking at lines, only taking the bytes into the digest; False if it is not there.
+
+        A line that goes on behind the place is a change: the digest is another one then.
+        """
         offset, line, header = place
-        if not self._pass(offset - self._offset, self._digest.add):
+        last = b"\n"
+
+        def add(block: bytes) -> None:
+            nonlocal last
+            self._digest.add(block)
+            last = block[-1:]
+
+        if not self._pass(offset - self._offset, add):
             return False
+        if last != b"\n":
+            # It was the end of the file, and of a line without its end. What was written behind it belongs to that
+            # line, which is another one by now: read as a line of its own it would be an item that there never was.
+            self._pass(1, self._digest.add)
         self._offset, self._line, self._header, self.items = offset, line, header, items
         self._behind = None
         return True
