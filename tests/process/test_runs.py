@@ -302,6 +302,10 @@ def picky(x: Any) -> int:
     return int(x)
 
 
+def read_whole(path: str) -> str:
+    return Path(path).read_text()
+
+
 @pytest.fixture
 def pool() -> Iterator[allcores.Pool]:
     with allcores.Pool(backend="serial") as pool:
@@ -662,6 +666,26 @@ def test_files_are_known_by_their_path(pool: allcores.Pool, here: Path) -> None:
     pool.run(read, "d/*", "out.jsonl", journal=journal())
     assert lines() == ["b", "c", "d", "changed"]
     assert Path("ran").read_text() == "bdfcf"
+
+
+@pytest.mark.parametrize("keys", [2, 50_000])
+def test_damage_under_items_that_are_known_by_a_key(
+    pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch, keys: int
+) -> None:
+    """What is damaged runs again in the session that finds it, though the keys were met there already."""
+    monkeypatch.setattr("allcores.runs.remaining_by_key.MANY_ROWS", keys)
+    (here / "d").mkdir()
+    for name in "bdf":
+        (here / "d" / name).write_text(name)
+    pool.run(read_whole, "d/*", "out.jsonl", journal=journal())
+    (log,) = here.glob("runs/*/outcomes.log")
+    raw = bytearray(log.read_bytes())
+    raw[40] ^= 0xFF
+    log.write_bytes(raw)
+    (here / "d" / "c").write_text("c")
+    assert pool.run(read_whole, "d/*", "out.jsonl", journal=journal()).ok == 4
+    assert lines() == [*"bcdf"]
+    assert pool.run(read_whole, "d/*", "out.jsonl", journal=journal()).resumed == 4
 
 
 @pytest.mark.parametrize("given", ["file", "list", "once"])

@@ -194,6 +194,9 @@ class RunSession:
                     self._settled = RangeSet(self._run_index.settled())
                     if self._work.in_order:
                         self._go_back()
+                    if self._keyed:
+                        # Keys are known to have been met by the number of the session, and are all met once more.
+                        self._run_index.update(sessions=self._run_index.run_row().sessions + 1)
                     if is_read_once(self._work.source):
                         raise JournalError(
                             f"the log of run {self.name} is damaged, and its input cannot be read again here:"
