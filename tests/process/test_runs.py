@@ -26,6 +26,8 @@ import allcores
 from allcores.failpoints import RUN
 from allcores.runs import directory
 from allcores.runs.index import RunIndex
+from allcores.sources.chain import Chain
+from allcores.sources.files import Files
 from allcores.sources.text_files import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -666,6 +668,15 @@ def test_files_are_known_by_their_path(pool: allcores.Pool, here: Path) -> None:
     pool.run(read, "d/*", "out.jsonl", journal=journal())
     assert lines() == ["b", "c", "d", "changed"]
     assert Path("ran").read_text() == "bdfcf"
+
+
+def test_a_file_that_two_patterns_match(pool: allcores.Pool, here: Path) -> None:
+    """Nobody gave a key: the sentence is about patterns, and names the file and the ways out."""
+    Path("b.txt").write_text("b")
+    both = Chain([Files("*.txt"), Files("i*.txt")])
+    with pytest.raises(allcores.UsageError, match=r"^in\.txt matches two of the patterns.*--no-journal"):
+        pool.run(read_whole, both, "out.jsonl", journal=journal())
+    assert pool.run(read_whole, both, "out.jsonl", journal=False).ok == 3
 
 
 @pytest.mark.parametrize("keys", [2, 50_000])

@@ -158,10 +158,7 @@ class RemainingByKey:
             digest = self._digest(item)
             row = known.get(key)
             if key in self._recent or (row is not None and row[2] == self._session):
-                raise UsageError(
-                    f"item {position} has the key {self._key_of(item, position)!r}, which an earlier item has:"
-                    " a key has to tell all items apart"
-                )
+                raise self._met_twice(item, position)
             if row is not None and row[1] == digest:
                 slot = row[0]
             else:
@@ -182,6 +179,17 @@ class RemainingByKey:
             new_checkpoints = self.new_checkpoints(0) or []
             self._run_index.put_keys([(row.key, row.slot, row.digest, row.session) for row in new_checkpoints])
             self.committed(new_checkpoints)
+
+    def _met_twice(self, item: Any, position: int) -> UsageError:
+        if self._key is None:
+            return UsageError(
+                f"{item} matches two of the patterns, and a journal knows files by their paths, each of which is one"
+                " item: leave out a pattern, or do without a journal (--no-journal, journal=False)"
+            )
+        return UsageError(
+            f"item {position} has the key {self._key_of(item, position)!r}, which an earlier item has:"
+            " a key has to tell all items apart"
+        )
 
     def _key_of(self, item: Any, position: int) -> Any:
         if self._key is None:
