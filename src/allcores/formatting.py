@@ -1,7 +1,8 @@
-"""Sizes, times, paces and counts as people read them, the same in messages, live views, reports and at the shell."""
+"""Sizes, times, paces, counts and addresses as people read them: one way for messages, views, reports and the shell."""
 
 from __future__ import annotations
 
+import re
 import time
 
 
@@ -96,3 +97,12 @@ def kind_text(value: object) -> str:
 def with_article(noun: str) -> str:
     """A noun with "a" or "an"."""
     return f"{'an' if noun[:1].lower() in 'aeio' or noun == 'ndarray' else 'a'} {noun}"
+
+
+def without_passwords(url: str) -> str:
+    """The address of a database as it may be shown and written down: `***` in the place of a password.
+
+    That is what stands before the host, and has all characters but @, and what an option behind the address has.
+    """
+    url = re.sub(r"(://[^:/]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", url)

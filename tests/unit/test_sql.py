@@ -44,6 +44,25 @@ def test_the_password_is_not_written_down() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:sec/ret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:sec?ret:x@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me@firm:secret@host/db", "postgresql://me@firm:***@host/db"),
+        ("postgresql://:secret@/db?host=/run", "postgresql://:***@/db?host=/run"),
+        ("postgresql:///db?user=me&password=secret&host=h", "postgresql:///db?user=me&password=***&host=h"),
+        ("mysql://me@host/db?ssl=1&PASSWD=secret", "mysql://me@host/db?ssl=1&PASSWD=***"),
+        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
+    ],
+)
+def test_a_password_of_any_characters_is_not_written_down(url: str, shown: str) -> None:
+    """Nor one among the options; what is no password stays, so that the database can be told."""
+    from allcores.sources.sql import SqlQuery
+
+    assert SqlQuery(url, "SELECT 1").describe()["url"] == shown
+
+
+@pytest.mark.parametrize(
     ("query", "parameters", "sentence"),
     [
         ("SELECT 1 AS a, 2 AS b, 3 AS a", {}, "the name 'a' occurs twice .columns 1 and 3.*AS"),

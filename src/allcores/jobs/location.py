@@ -11,6 +11,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from allcores.errors import UsageError
+from allcores.formatting import without_passwords
 
 FILE = "jobs.sqlite"
 #: what the folder beside a database in a file ends with
@@ -72,8 +73,9 @@ def locate(where: str | os.PathLike[str] | None) -> Location:
         return _in_file(url.database, synchronous=_asked_of_sqlite(url))
     if kind != "postgresql":
         raise UsageError(f"a store is a file (SQLite) or in PostgreSQL, not in {kind}")
-    name = url.render_as_string(hide_password=True)
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    hidden = url.render_as_string(hide_password=True)
+    digest = hashlib.sha256(hidden.encode()).hexdigest()[:16]
+    name = without_passwords(hidden)
     return Location(url.set(drivername="postgresql+psycopg"), None, Path(state_folder(), f"postgresql-{digest}"), name)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from allcores.errors import NotSupported
+from allcores.formatting import without_passwords
 from allcores.sources.text import BadInput, check_names
 
 #: rows that are fetched at once
 ROWS = 1_000
 T = TypeVar("T")
-_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
 class SqlQuery:
@@ -75,7 +74,7 @@ class SqlQuery:
             raise BadInput(f"cannot read from {self._url()}: {sentence}", path=self.query) from None
 
     def _url(self) -> str:
-        return _PASSWORD.sub(r"\1:***@", self.url)
+        return without_passwords(self.url)
 
     def total(self) -> int | None:
         """Not known beforehand."""

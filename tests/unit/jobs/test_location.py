@@ -74,3 +74,15 @@ def test_what_an_address_sets_and_nobody_knows_is_refused(tmp_path: Path, query:
 def test_only_full_and_normal_are_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="synchronous is FULL or NORMAL, not 'OFF'"):
         JobStore.open(tmp_path / "jobs.sqlite", synchronous="OFF")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://me:sec/ret@h/jobs", "postgresql:///jobs?host=h&user=me&password=sec/ret", "postgresql://h/jobs?x=1"],
+)
+def test_the_name_of_a_store_has_no_password(address: str) -> None:
+    """It is in messages, logs and pages. The address that is connected to is as it was given."""
+    found = locate(address)
+    assert "ret" not in found.name and "h" in found.name
+    assert found.url is not None
+    assert "ret" in found.url.render_as_string(hide_password=False) or "password" not in address
