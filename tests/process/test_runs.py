@@ -803,6 +803,16 @@ def test_without_a_journal_the_output_is_the_same(pool: allcores.Pool, here: Pat
     assert sorted(os.listdir()) == ["in.txt", "out.csv", "out.jsonl"]
 
 
+@pytest.mark.parametrize("sink", ["out.csv", "out.db"])
+def test_without_a_journal_nothing_is_kept_among_temporary_files(
+    pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch, sink: str
+) -> None:
+    """They may be on a small disk, or in memory; what an output is made of waits on the output's own disk."""
+    monkeypatch.setattr("tempfile.tempdir", str(here / "full"))
+    assert pool.run(lambda x: {"n": int(x)}, "in.txt", sink, journal=False).ok == 10
+    assert sorted(os.listdir()) == sorted(["in.txt", sink])
+
+
 def test_what_cannot_be_published_whole_is_refused(pool: allcores.Pool, here: Path) -> None:
     """A device would be replaced by a file."""
     with pytest.raises(allcores.UsageError, match="no regular file"):

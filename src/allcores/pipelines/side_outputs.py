@@ -121,7 +121,7 @@ class _Side:
     def __init__(self, sink: WholeSink) -> None:
         self.sink = ManyRows(sink)
         self.path = os.fspath(sink.path)
-        self.spool = _spool_beside(self.path)
+        self.spool = Spool.beside(self.path)
         self._names_of = self.sink.names_of
         self._names: set[str] = set()
         self._rows: list[str] = []
@@ -156,14 +156,6 @@ class _Side:
         """Write the output, whole."""
         self._flush()
         self.sink.publish(self.spool.entries, mark=secrets.token_hex(4), sync=True)
-
-
-def _spool_beside(path: str) -> Spool:
-    """On the disk of the output: what is called /tmp may be memory."""
-    try:
-        return Spool(os.path.dirname(os.path.realpath(path)))
-    except OSError:
-        return Spool()
 
 
 def _cannot_write(side: _Side, error: OSError) -> JournalError:

@@ -110,7 +110,7 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
         failed: OSError | None = None
         try:
             if work.sink.looks_twice:
-                entries = _spooled(live, stack)
+                entries = _spooled(live, stack, work.sink.path)
             else:
                 entries = lambda: live  # noqa: E731
             work.sink.publish(entries, mark=secrets.token_hex(4), sync=True)
@@ -204,9 +204,11 @@ def _block_of(record: Record) -> Block:
     return Block(record.start, record.count, record.lines, record.details)
 
 
-def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> Callable[[], Iterator[Block | Lost]]:
-    """Entries in a file without a name, for a sink that looks at them more than once."""
-    spool = Spool()
+def _spooled(
+    live: Iterable[Block | Lost], stack: contextlib.ExitStack, path: str
+) -> Callable[[], Iterator[Block | Lost]]:
+    """Entries in a file without a name, beside the output, for a sink that looks at them more than once."""
+    spool = Spool.beside(path)
     stack.callback(spool.close)
     for entry in live:
         spool.add(entry)

@@ -27,6 +27,18 @@ class Spool:
         #: where each entry lies, and whether it is a block
         self._rows: list[tuple[Row, bool]] = []
 
+    @classmethod
+    def beside(cls, path: str) -> Spool:
+        """On the disk of an output, which has to have the room anyway: what is called /tmp may be small, or memory.
+
+        Raises:
+            OSError: If no file can be made there, nor where temporary files are.
+        """
+        try:
+            return cls(os.path.dirname(os.path.realpath(path)))
+        except OSError:
+            return cls()
+
     def add(self, entry: Block | Lost) -> None:
         """Keep an entry.
 
