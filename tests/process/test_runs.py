@@ -471,6 +471,23 @@ def test_a_line_that_had_no_end_and_goes_on_is_noticed(pool: allcores.Pool, here
     assert lines() == ["first", "second", "third", "fourth"]
 
 
+def test_tables_of_one_database_are_outputs_of_their_own(pool: allcores.Pool, here: Path) -> None:
+    """A run is gone on with that wrote to the same table, and not the latest one that wrote to the file."""
+
+    def row(x: str) -> dict[str, int]:
+        return {"n": int(x)}
+
+    def other(x: str) -> dict[str, int]:
+        return {"other": int(x)}
+
+    Path("more.txt").write_text("7\n")
+    first = pool.run(row, "in.txt", "out.db:one", journal=journal())
+    second = pool.run(other, "more.txt", "out.db:two", journal=journal())
+    assert pool.run(row, "in.txt", "out.db:One", journal=journal(accept_changes=True)).id == first.id
+    assert pool.run(other, "more.txt", "out.db:two", journal=journal()).id == second.id
+    assert pool.run(other, "more.txt", "out.db", journal=journal()).id not in (first.id, second.id)
+
+
 def test_a_finished_run_does_nothing_again(pool: allcores.Pool, here: Path) -> None:
     """But publish: the output comes back when it was removed."""
     pool.run(double, "in.txt", "out.jsonl", journal=journal())

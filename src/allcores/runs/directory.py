@@ -192,6 +192,11 @@ def find_folder(runs: str, name: str) -> str:
     return folder
 
 
+def _place_of(sink: dict[str, Any]) -> tuple[Any, str]:
+    """Where a sink, as it describes itself, writes: a database has several tables, whose names have no case."""
+    return sink.get("path"), str(sink.get("table", "")).lower()
+
+
 def latest_for(runs: str, sink: dict[str, Any]) -> KnownRun | None:
     """The latest run that writes to a sink; None if there is none.
 
@@ -199,7 +204,7 @@ def latest_for(runs: str, sink: dict[str, Any]) -> KnownRun | None:
         JournalError: If none is found, but there is one that cannot be read: it may be the one that is meant.
     """
     for run in known_runs(runs):
-        if (run.run_row.identity.get("sink") or {}).get("path") == sink.get("path"):
+        if _place_of(run.run_row.identity.get("sink") or {}) == _place_of(sink):
             return run
     for name, error in unreadable_runs(runs):
         raise JournalError(
