@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
+import enum
 import functools
 import gc
 import json
@@ -13,7 +15,7 @@ import re
 import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -352,3 +354,42 @@ def test_functions_of_libraries_are_not_looked_through() -> None:
         return mean(number), einsum("i", number), dumps(number), helper(number), pytest.param(number)
 
     assert held(made)._functions == [helper]
+
+
+@dataclasses.dataclass
+class Point:
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    d: int = 0
+    e: int = 0
+    f: int = 0
+
+
+class Color(enum.Enum):
+    RED, GREEN, BLUE, CYAN, MAGENTA, YELLOW, BLACK, WHITE = range(8)
+
+
+class Pair(NamedTuple):
+    one: int
+    other: str
+
+
+def test_what_programs_are_made_of_is_looked_at_as_a_whole() -> None:
+    """It need not be pickled with each map."""
+
+    class Local(Point):
+        color = Color.RED
+
+    class Hue(enum.IntFlag):
+        A, B, C, D, E, F, G, H = (1 << bit for bit in range(8))
+
+    class Row(NamedTuple):
+        name: str
+        point: Point
+
+    point, table, rows = Local(), {str(number): number for number in range(1_000)}, [Row("a", Local())] * 3
+    for function in (lambda: (point, Color.RED), lambda: table, lambda: (rows, Row), lambda: Hue.A, lambda: Pair):
+        assert held(function).is_whole
+    long = [0] * 1_001
+    assert not held(lambda: long).is_whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -90,3 +91,57 @@ def test_calls_look_each_time_where_that_is_cheap(clock: Clock) -> None:
     first = known.named(function, "call")
     dice.random()
     assert known.named(function, "call") is not first
+
+
+def _long() -> tuple[Any, Callable[[], None]]:
+    numbers = [0] * 5_000
+    return numbers, lambda: numbers.__setitem__(3_000, 1)
+
+
+def _many() -> tuple[Any, Callable[[], None]]:
+    rows = [{"a": 0} for _ in range(500)]
+    return rows, lambda: rows[300].update(a=1)
+
+
+def _deep() -> tuple[Any, Callable[[], None]]:
+    innermost: list[Any] = []
+    nested: list[Any] = innermost
+    for _ in range(10):
+        nested = [nested]
+    return nested, lambda: innermost.append(1)
+
+
+def _table() -> tuple[Any, Callable[[], None]]:
+    table = {str(number): 0 for number in range(5_000)}
+    return table, lambda: table.update({"3000": 1})
+
+
+def _functions() -> tuple[Any, Callable[[], None]]:
+    factor = 1
+
+    def times(number: int) -> int:
+        return factor * number
+
+    def change() -> None:
+        nonlocal factor
+        factor = 2
+
+    return {"a": {"b": times}}, change
+
+
+@pytest.mark.parametrize("made_of", [_long, _many, _deep, _table, _functions])
+@pytest.mark.parametrize("style", ["one", "call"])
+def test_what_is_too_large_to_be_looked_at_is_pickled_to_know(
+    made_of: Callable[[], tuple[Any, Callable[[], None]]], style: str, clock: Clock
+) -> None:
+    """It had the state of the first map for ever."""
+    value, change = made_of()
+    backend: Any = ByBytes()
+    known, function = Functions(backend), lambda number: value
+    clock.step_ns = 1000
+    first = known.named(function, style)
+    assert known.named(function, style) is first
+    change()
+    second = known.named(function, style)
+    assert second is not first
+    assert known.named(function, style) is second

@@ -9,14 +9,14 @@ Functions and classes of a script or notebook, lambdas and closures travel by va
 names only the arguments of partials and the attributes of objects do. Looked at per map and call, in some microseconds
 and by methods of built-in types alone: which values stand there, also where there was none; what containers, small
 buffers, functions, classes and objects hold; and some of what the containers and objects in them do. What cannot be
-looked at has to be pickled to know: large buffers, data frames.
+looked at has to be pickled to know: large buffers, data frames, and what there is no room for.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from itertools import islice, repeat
+from itertools import repeat
 from operator import is_
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -77,11 +77,12 @@ class FunctionState:
     Attributes:
         is_all_seen: Nothing was met that cannot be looked at, or is the function.
         has_all_bytes: No buffer was too large to be compared.
+        is_whole: Nothing was left out for want of room: what was is pickled to know.
     """
 
     __slots__ = (
         *("_bare", "_cells", "_functions", "_inside", "_looks", "_made_of", "_names", "_own_cells", "_seen"),
-        *("has_all_bytes", "is_all_seen"),
+        *("has_all_bytes", "is_all_seen", "is_whole"),
     )
 
     def __init__(self, function: Any, walk: _Walk) -> None:
@@ -106,6 +107,7 @@ class FunctionState:
             found.append(own)
         self.is_all_seen = not any(look.is_opaque or any(each is function for each in look.parts) for look in found)
         self.has_all_bytes = all(look.has_all_bytes for look in found)
+        self.is_whole = walk.is_whole and all(look.is_whole for look in found)
 
     def is_current(self, function: Any) -> bool:
         """Whether all of it is still so.
@@ -168,6 +170,7 @@ class _Walk:
         functions: Other functions that it reaches.
         values: Other objects, containers and classes.
         has_come_back: What is kept of these would hold the function.
+        is_whole: No function or class was left out for want of room.
     """
 
     def __init__(self, function: Any, *, by_value: bool) -> None:
@@ -181,6 +184,7 @@ class _Walk:
         self._reached = {id(function)}
         self._followed = 0
         self.has_come_back = False
+        self.is_whole = True
         self._waiting = [function]
         while self._waiting:
             self._through(self._waiting.pop())
@@ -199,7 +203,11 @@ class _Walk:
                 self._through_class(each)
         elif not is_restless(kind):
             self._reach(kind)
-            self._follow(islice(elements_of(each), MOST_FOLLOWED))
+            elements = elements_of(each)
+            self._follow(elements[:MOST_FOLLOWED])
+            # Classes of objects are no part of that: they change where the program defines them anew.
+            left_out = elements[MOST_FOLLOWED:]
+            self.is_whole = self.is_whole and not any(issubclass(type(value), CALLED) for value in left_out)
 
     def _through_function(self, function: Any) -> None:
         names: dict[str, Any] = function.__globals__
@@ -264,3 +272,5 @@ class _Walk:
         if self._followed < MOST_FUNCTIONS:
             self._followed += is_function or is_class
             self._waiting.append(value)
+        else:
+            self.is_whole = False

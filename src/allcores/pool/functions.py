@@ -25,8 +25,8 @@ from allcores.transport import pickling
 MOST_FUNCTIONS = 256
 #: what pickle names, and nothing else of it
 _NAMED = (FunctionType, BuiltinFunctionType, type)
-#: Of what has to be pickled to know whether it has changed: a call does so if there are no more bytes of it, else in a
-#: twentieth of the time. A map always does.
+#: Of what has to be pickled to know whether it has changed, for it cannot be looked at, or is in part: a call does so if
+#: there are no more bytes of it, else in a twentieth of the time. A map always does.
 CHEAP_BYTES = 256 * 1024
 REST = 20
 #: how often a function was pickled for calls, and ns that this took, from which on it is said
@@ -62,7 +62,10 @@ class _Known:
         if self.is_named:
             return True
         if self.state is not None:
-            return self.state.is_current(target)
+            if not self.state.is_current(target):
+                return False
+            if self.state.is_whole:
+                return True
         if not is_call or len(self.function.payload) <= CHEAP_BYTES:
             return False
         return monotonic_ns() - self.at_ns < REST * self.took_ns

@@ -12,7 +12,7 @@ from operator import is_
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
-from allcores.pool.function_origins import CLASS_DICT, is_named, is_restless
+from allcores.pool.function_origins import CLASS_DICT, is_named, is_of_a_library, is_restless
 from allcores.pool.opaque_kinds import is_opaque
 
 #: of larger containers the first so many elements are compared, and the length
@@ -33,9 +33,14 @@ PLAIN = frozenset(_HOLDING)
 #: what is called with something that it holds; what is a function or class, or has one
 BOUND = (functools.partial, MethodType)
 CALLED = (FunctionType, type, *BOUND)
-#: made by Python in classes that are used
+#: made by Python in classes that are used, in data classes, and in enumerations, whose members are there besides
 _NOTED = frozenset(
-    {"__slotnames__", "__annotations__", "__annotations_cache__", "__dict__", "__weakref__", "_abc_impl"}
+    {
+        *("__slotnames__", "__annotations__", "__annotations_cache__", "__dict__", "__weakref__", "_abc_impl"),
+        *("__dataclass_fields__", "__dataclass_params__"),
+        *("_member_names_", "_member_map_", "_value2member_map_", "_hashable_values_", "_unhashable_values_"),
+        "_unhashable_values_map_",
+    }
 )
 # What these say of a function or class, whatever code of the program would.
 MRO: Callable[[Any], Any] = type.__dict__["__mro__"].__get__
@@ -104,13 +109,15 @@ class Look:
         first: Nothing was seen of it before: what is opaque is to be noticed.
     """
 
-    __slots__ = ("_bytes_left", "_first", "_left", "facts", "is_opaque", "parts")
+    __slots__ = ("_bytes_left", "_first", "_left", "facts", "is_opaque", "is_whole", "parts")
 
     def __init__(self, first: bool) -> None:
         self.parts: list[Any] = []
         self.facts: list[Any] = []
         #: something was met that cannot be looked at
         self.is_opaque = False
+        #: nothing was left out for want of room
+        self.is_whole = True
         self._first = first
         self._left = MOST_NESTED
         self._bytes_left = MOST_BYTES
@@ -127,14 +134,15 @@ class Look:
         names: list[Any] = []
         if issubclass(kind, dict):
             names, parts = list(islice(dict.keys(value), room)), list(islice(dict.values(value), room))
-            self.facts.append(dict.__len__(value))
+            self._note_length(dict.__len__(value), room)
         elif issubclass(kind, _SEQUENCES):
             base: Any = next(base for base in _SEQUENCES if issubclass(kind, base))
             parts = list(islice(base.__iter__(value), room))
-            self.facts.append(base.__len__(value))
+            self._note_length(base.__len__(value), room)
         elif issubclass(kind, _SETS):
             base = set if issubclass(kind, set) else frozenset
-            self.facts += (base.__len__(value), _Unordered(islice(base.__iter__(value), room)))
+            self._note_length(base.__len__(value), room)
+            self.facts.append(_Unordered(islice(base.__iter__(value), room)))
         elif issubclass(kind, FunctionType):
             attributes = FUNCTION_DICT(value)
             parts = [*[read(value) for read in OF_FUNCTION], *attributes.keys(), *attributes.values()]
@@ -143,25 +151,41 @@ class Look:
         elif is_restless(kind):
             return
         elif not self._into_buffer(value, kind):
-            parts = _attributes(value, room)
+            parts = self._attributes(value, room)
         if self._first and not self.is_opaque and kind not in PLAIN:
             self.is_opaque = not issubclass(kind, CALLED) and is_opaque(kind) and not is_named(value)
         if issubclass(kind, _HOLDING) and kind not in PLAIN:
-            parts += _attributes(value, room)
+            parts += self._attributes(value, room)
         self.parts += names
         self.parts += parts
+        if self._first and depth and any(map(_is_called, parts)):
+            # What these refer to in their turn is looked at where they stand in a container itself.
+            self.is_whole = False
         if len(parts) > MOST_NESTED:
+            self.is_whole = self.is_whole and not any(map(_may_hold, parts[MOST_NESTED:]))
             del parts[MOST_NESTED:]
-        if depth < MOST_DEPTH and not FIXED.issuperset(map(type, parts)):
-            self._into_all(parts, depth + 1)
+        if not FIXED.issuperset(map(type, parts)):
+            if depth < MOST_DEPTH:
+                self._into_all(parts, depth + 1)
+            else:
+                self.is_whole = self.is_whole and not any(map(_may_hold, parts))
+
+    def _note_length(self, length: int, room: int) -> None:
+        self.facts.append(length)
+        self.is_whole = self.is_whole and length <= room
+
+    def _attributes(self, value: Any, room: int) -> list[Any]:
+        attributes = _dict_of(value)
+        self.is_whole = self.is_whole and (attributes is None or len(attributes) <= room)
+        return _attributes(value, room)
 
     def _into_all(self, parts: list[Any], depth: int) -> None:
         """The containers and objects among these, as far as there is room."""
         for part in parts:
-            if self._left <= 0:
-                return
-            kind = type(part)
-            if kind not in FIXED and not issubclass(kind, CALLED):
+            if _may_hold(part):
+                if self._left <= 0:
+                    self.is_whole = False
+                    return
                 before = len(self.parts)
                 self.into(part, self._left, depth)
                 self._left -= 1 + len(self.parts) - before
@@ -177,7 +201,7 @@ class Look:
             self.is_opaque = self.is_opaque or dtype.hasobject
             self._into_bytes(plain.nbytes.__get__(value), plain.tobytes, value)
             if kind is not array_of_numpy:
-                attributes = _attributes(value, MOST_NESTED)
+                attributes = self._attributes(value, MOST_NESTED)
                 self.parts += attributes
                 self._into_all(attributes, 1)
             return True
@@ -193,6 +217,18 @@ class Look:
     def _into_bytes(self, size: int, read: Callable[[Any], bytes], value: Any) -> None:
         self._bytes_left -= size
         self.facts.append(size if self._bytes_left < 0 else read(value))
+
+
+def _may_hold(part: Any) -> bool:
+    """Whether it is a container or an object, which may hold what changes."""
+    kind = type(part)
+    return kind not in FIXED and not issubclass(kind, CALLED)
+
+
+def _is_called(part: Any) -> bool:
+    """Whether it is a function of the program, or is bound to something, and refers to more than its name says."""
+    kind = type(part)
+    return issubclass(kind, BOUND) or (issubclass(kind, FunctionType) and not is_of_a_library(part))
 
 
 class _Unordered:

@@ -58,7 +58,10 @@ _KNOWN: set[Any] = {
 #: classes of which the same is true for all that compiled code has made of them
 _FAMILIES = (int, float, complex, str, bytes, tuple, frozenset, datetime.date, datetime.time, datetime.timedelta)
 #: likewise, of what need not be loaded
-_KNOWN_ELSEWHERE = (("numpy", "ndarray"), ("numpy", "ufunc"), ("zoneinfo", "ZoneInfo"), ("datetime", "timezone"))
+_KNOWN_ELSEWHERE = (
+    *(("numpy", "ndarray"), ("numpy", "ufunc"), ("zoneinfo", "ZoneInfo"), ("datetime", "timezone")),
+    ("collections", "_tuplegetter"),  # attributes of named tuples
+)
 _FAMILIES_ELSEWHERE = (("numpy", "generic"), ("numpy", "dtype"))
 
 _found: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
