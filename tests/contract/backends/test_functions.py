@@ -43,11 +43,11 @@ def kinds_of_state() -> dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any
     with contextlib.suppress(ImportError):
         import numpy as np
 
-        held, large, shaped = np.empty(2, dtype=object), np.zeros(50_000), np.zeros((2, 3)).view(np.ma.MaskedArray)
+        held, large, shaped = np.empty(2, dtype=object), np.zeros(25_000), np.zeros((2, 3)).view(np.ma.MaskedArray)
         held[0] = [1]
         kinds |= {
             "an object in an array": (held, lambda value: value[0], lambda value: value[0].append(2)),
-            "a large array": (large, lambda value: value[40_000], lambda value: value.__setitem__(40_000, 1)),
+            "a large array": (large, lambda value: value[20_000], lambda value: value.__setitem__(20_000, 1)),
             "a mask": (shaped, lambda value: value.count(), lambda value: value.__setitem__(0, np.ma.masked)),
         }
     with contextlib.suppress(ImportError):
