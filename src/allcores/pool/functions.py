@@ -25,7 +25,7 @@ from allcores.transport import pickling
 MOST_FUNCTIONS = 256
 #: what pickle names, and nothing else of it
 _NAMED = (FunctionType, BuiltinFunctionType, type)
-#: Of what has to be pickled to know whether it has changed, for it cannot be looked at, or is in part: a call does so if
+#: Of what has to be pickled to know whether it has changed, for it is not looked at, or in part: a call does so if
 #: there are no more bytes of it, else in a twentieth of the time. A map always does.
 CHEAP_BYTES = 256 * 1024
 REST = 20
