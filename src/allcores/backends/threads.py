@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, task_of
+from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, is_in_task_of, task_of
 from allcores.backends.in_process import InProcessBackend, InProcessWorker
 from allcores.backends.minded import MindedBackend
 from allcores.backends.shared_value import SharedValue
-from allcores.errors import SetupError, WorkerLost
+from allcores.errors import SetupError, UsageError, WorkerLost
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import (
@@ -31,13 +31,21 @@ from allcores.scheduler.messages import (
     WorkerGone,
     WorkerProgress,
 )
+from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
-
-if TYPE_CHECKING:
-    pass
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
+
+
+class _Call(NamedTuple):
+    """A call that a task waits for, for as long as that takes; like a bell, it is expected to end that."""
+
+    is_done: Callable[[], bool]
+
+    @property
+    def expected(self) -> bool:
+        return not self.is_done()
 
 
 class _Worker:
@@ -64,6 +72,8 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         self._gone: list[tuple[_Worker, str]] = []
         #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
         self._alarm: SimpleQueue[None] = SimpleQueue()
+        #: what ends the wait of tasks for items of this very pool, by their threads; with the host's lock
+        self._awaited: dict[int, Bell | _Call] = {}
 
     def start(self, host: Host) -> None:
         self._start_minder(host)
@@ -139,6 +149,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         while (chunk := worker.queue.get()) is not None:
             with task_of(host, in_process_worker.state):
                 in_process_worker.run(chunk, report)
+            self._awaited.pop(threading.get_ident(), None)
             del chunk
 
     def _mind_once(self, until_ns: int | None) -> None:
@@ -155,6 +166,46 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         while self._gone:
             self._forget(*self._gone.pop(0))
         host.on_timer()
+
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        host = self._host
+        if host is None or not is_in_task_of(host):
+            return False
+        with host.lock:
+            if wanted():
+                return True
+            bell.expect()
+            self._await(bell)
+        try:
+            bell.wait(seconds)
+        finally:
+            self._awaited.pop(threading.get_ident(), None)
+        return True
+
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        host = self._host
+        if until_ns is None and host is not None and is_in_task_of(host):
+            with host.lock:
+                if not done():
+                    self._await(_Call(done))
+        super().attend(chunk, until_ns, done)
+
+    def _await(self, what: Bell | _Call) -> None:
+        """This thread, in a task, is about to wait for items of this very pool; with the host's lock held.
+
+        Raises:
+            UsageError: So do all others: nobody would ever begin them.
+        """
+        this = threading.get_ident()
+        self._awaited[this] = what
+        threads = [worker.thread for worker in list(self._workers.values()) if not worker.stopped]
+        waits = [self._awaited.get(thread.ident or 0) if thread is not None else None for thread in threads]
+        if all(each is not None and each.expected for each in waits):
+            del self._awaited[this]
+            raise UsageError(
+                f"All {len(threads)} threads of the pool run tasks that wait for items of this very pool, which begin "
+                "when one of these has ended: have tasks make a pool of their own, or call allcores.map."
+            )
 
     def _forget(self, worker: _Worker, not_begun: str) -> None:
         host = self._host

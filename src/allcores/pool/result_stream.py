@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
+from allcores.backends.base import is_in_task_of
 from allcores.errors import BatchError, again
 from allcores.outcome import Kind, Outcome
 from allcores.pool.driver import Driver
@@ -287,7 +288,9 @@ class Reader(Reading[R_co]):
     def _wait(self) -> None:
         """Until there is something to do; meanwhile read what workers send, unless that comes quickly."""
         driver, begun = self._driver, monotonic_ns()
-        if self._waited_ns < BRIEF_NS or not driver.backend.wait(self.bell, self._collect, WAIT_S):
+        # What a task waits for may wait for that task: its backend is to know of it.
+        brief = self._waited_ns < BRIEF_NS and not is_in_task_of(driver)
+        if brief or not driver.backend.wait(self.bell, self._collect, WAIT_S):
             with driver.lock:
                 if not self._collect():
                     self.bell.expect()
