@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import locale
+import logging
 import os
 import sys
 import threading
@@ -365,3 +366,66 @@ def test_nothing_is_sent_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("ALLCORES_TEST_SET", "2")
         pool.map(abs, range(100), chunk=1)
         assert len(told) == first + 1
+
+
+def levels_of(names: list[str]) -> list[tuple[int, bool]]:
+    """Of loggers in a worker, and whether they take information."""
+    found = [logging.getLogger(name) for name in names]
+    return [(each.level, each.isEnabledFor(logging.INFO)) for each in found]
+
+
+def quieten() -> None:
+    logging.getLogger("tests.following.loud").setLevel(logging.ERROR)
+
+
+@pytest.fixture
+def loggers() -> Iterator[list[logging.Logger]]:
+    """Two of the program's, and one that `setup` sets."""
+    found = [logging.getLogger(f"tests.following.{name}") for name in ("one", "other", "loud")]
+    yield found
+    for each in found:
+        each.setLevel(logging.NOTSET)
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_levels_of_loggers(method: str, loggers: list[logging.Logger]) -> None:
+    """That are set after the start of a worker; also that one has none any more. What `setup` has set stays."""
+    one, other, loud = loggers
+    names = [each.name for each in loggers]
+    one.setLevel(logging.ERROR)
+    with open_pool(method, setup=quieten) as pool:
+        assert pool.map(levels_of, [names]) == [[(40, False), (0, False), (40, False)]]
+        one.setLevel(logging.INFO)
+        other.setLevel(logging.DEBUG)
+        assert pool.map(levels_of, [names]) == [[(20, True), (10, True), (40, False)]]
+        one.setLevel(logging.NOTSET)
+        assert pool.submit(levels_of, names).result() == [(0, False), (10, True), (40, False)]
+        logging.disable(logging.INFO)
+        assert pool.map(levels_of, [names]) == [[(0, False), (10, False), (40, False)]]
+        logging.disable(logging.NOTSET)
+        loud.setLevel(logging.INFO)
+        assert pool.map(levels_of, [names]) == [[(0, False), (10, True), (20, True)]]
+
+
+def test_what_is_logged_follows(caplog: pytest.LogCaptureFixture, loggers: list[logging.Logger]) -> None:
+    """As in a notebook: the level is set once the pool is there."""
+    with Pool(1) as pool:
+        pool.map(say_in_log, [loggers[0].name])
+        assert not caplog.records
+        with caplog.at_level(logging.INFO, loggers[0].name):
+            pool.map(say_in_log, [loggers[0].name])
+        pool.map(say_in_log, [loggers[0].name])
+    assert [each.getMessage() for each in caplog.records] == ["said"]
+
+
+def say_in_log(name: str) -> None:
+    logging.getLogger(name).info("said")
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_a_pool_that_keeps_its_records_keeps_its_levels(method: str, loggers: list[logging.Logger]) -> None:
+    """Its workers log by themselves, as `setup` has it."""
+    with open_pool(method, logs=False, setup=quieten) as pool:
+        loggers[2].setLevel(logging.INFO)
+        assert pool.map(levels_of, [[loggers[2].name]])[0][0][0] == 40

@@ -1,9 +1,10 @@
 """What a program's own thread finds around it, and its workers are to find, too: workers follow the caller, per map.
 
-Folder, environment, search path, locale, decimal context, warning filters. A call that begins a map takes a snapshot,
-or finds that nothing has changed since the last (some microseconds, nothing per item). A worker is told what differs
-from what it has, before the first chunk of that map. What `setup` or a task has set in a worker, and the program has
-not changed since, stays. Context variables are followed where a pool is asked to (`Pool(contextvars=...)`).
+Folder, environment, search path, locale, decimal context, warning filters, levels of loggers. A call that begins a map
+takes a snapshot, or finds that nothing has changed since the last (some microseconds, nothing per item). A worker is
+told what differs from what it has, before the first chunk of that map. What `setup` or a task has set in a worker, and
+the program has not changed since, stays. Context variables are followed where a pool is asked to
+(`Pool(contextvars=...)`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import os
 import pickle
 import sys
 
-from allcores.system import environment
+from allcores.system import environment, log_levels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from allcores.system.log_levels import Levels
 
 #: a warning filter as it travels: action, message pattern, module and name of the category, module pattern, line
 Filter = tuple[str, str | None, str, str, str | None, int]
@@ -36,7 +39,7 @@ _NO_VALUE, _NO_LOCALE, _NO_FILTERS = b"\0", "\0", [()]
 class Surroundings:
     """A snapshot, not to be changed. What a fresh process has by itself is None."""
 
-    __slots__ = ("context", "decimal", "environ", "filters", "folder", "locale", "path")
+    __slots__ = ("context", "decimal", "environ", "filters", "folder", "levels", "locale", "path")
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Surroundings:
         decimal: tuple[Any, ...] | None,
         filters: list[Any] | None,
         context: bytes | None = None,
+        levels: Levels = log_levels.FRESH,
     ) -> None:
         self.folder = folder
         self.environ = environ
@@ -55,10 +59,12 @@ class Surroundings:
         self.decimal = decimal
         self.filters = filters
         self.context = context
+        self.levels = levels
 
     def of_a_fresh_process(self) -> Surroundings:
         """Those of a process that is started from here, and has yet to be told the rest."""
-        return Surroundings(self.folder, self.environ, self.path, None, None, None)
+        # The levels are in the first that it is told, if its records are wanted.
+        return Surroundings(self.folder, self.environ, self.path, None, None, None, levels=self.levels)
 
     def of_a_forked_process(self, before: Surroundings) -> Surroundings:
         """Those of one that was forked by another thread, which has a decimal context of its own.
@@ -76,7 +82,7 @@ class Surroundings:
             path = path if path == before.path else [*path, *before.path, *path]
             locale = locale if locale == before.locale else _NO_LOCALE
             filters = filters if filters == before.filters else _NO_FILTERS
-        return Surroundings(folder, environ, path, locale, None, filters)
+        return Surroundings(folder, environ, path, locale, None, filters, levels=self.levels)
 
     def at_start(self, around: Surroundings | None) -> Surroundings:
         """Those of a process that has these, and is told for its setup what it cannot have by itself.
@@ -87,12 +93,20 @@ class Surroundings:
         if around is None:
             return self
         return Surroundings(
-            self.folder, self.environ, self.path, around.locale, around.decimal, around.filters, around.context
+            self.folder,
+            self.environ,
+            self.path,
+            around.locale,
+            around.decimal,
+            around.filters,
+            around.context,
+            self.levels,
         )
 
     def with_context(self, context: bytes) -> Surroundings:
         """These, and values of context variables, pickled."""
-        return Surroundings(self.folder, self.environ, self.path, self.locale, self.decimal, self.filters, context)
+        own = self.folder, self.environ, self.path, self.locale, self.decimal, self.filters
+        return Surroundings(*own, context, self.levels)
 
     def variables(self) -> dict[str, str]:
         """The environment."""
@@ -119,6 +133,11 @@ class Surroundings:
             changes["filters"] = former.filters is None, by_names(self.filters)
         if self.context != former.context:
             changes["context"] = self.context
+        if self.levels != former.levels:
+            (new_levels, disabled), old_levels = self.levels, former.levels[0]
+            gone = {name: 0 for name in old_levels if name not in new_levels}
+            set_now = {name: level for name, level in new_levels.items() if old_levels.get(name) != level}
+            changes["levels"] = {**gone, **set_now}, disabled
         return pickle.dumps(changes)
 
 
@@ -127,7 +146,7 @@ def current() -> Surroundings:
     global _last
     last = _last
     environ, path, filters = environment.encoded(), sys.path, _filters()
-    folder, locale, decimal = _folder(), _locale(), _decimal()
+    folder, locale, decimal, levels = _folder(), _locale(), _decimal(), log_levels.current()
     if (
         last is not None
         and environ == last.environ
@@ -136,10 +155,11 @@ def current() -> Surroundings:
         and folder == last.folder
         and locale == last.locale
         and decimal == last.decimal
+        and levels is last.levels
     ):
         return last
     filters = None if filters is None else list(filters)
-    _last = Surroundings(folder, dict(environ), list(path), locale, decimal, filters)
+    _last = Surroundings(folder, dict(environ), list(path), locale, decimal, filters, levels=levels)
     return _last
 
 

@@ -60,6 +60,8 @@ def follow(data: bytes | bytearray | memoryview) -> str | None:
         _follow_filters(*changes["filters"])
     if "context" in changes:
         _follow_context(changes["context"])
+    if "levels" in changes:
+        _follow_levels(*changes["levels"])
     return folder
 
 
@@ -141,6 +143,13 @@ def _set_filters() -> None:
                     line,
                     append=True,
                 )
+
+
+def _follow_levels(levels: dict[str, int], disabled: int) -> None:
+    """Set those that have changed; 0: none of its own. Only where the program has this process's records."""
+    log_forwarding = sys.modules.get("allcores.worker.log_forwarding")
+    if log_forwarding is not None:
+        log_forwarding.set_levels(levels, disabled)
 
 
 def _follow_context(data: bytes | None) -> None:

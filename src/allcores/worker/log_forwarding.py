@@ -86,10 +86,17 @@ def _configure(log_forwarder: LogForwarder, levels: dict[str, int], disabled: in
         logger.disabled = False
         # The parent decides where a record goes from here; on the way there it passes the root.
         logger.propagate = True
+    root.addHandler(log_forwarder)
+    set_levels(levels, disabled)
+
+
+def set_levels(levels: dict[str, int], disabled: int) -> None:
+    """Have loggers send what the program's own would handle; nothing where their records do not go there."""
+    if not any(isinstance(each, LogForwarder) for each in logging.getLogger().handlers):
+        return
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
     logging.disable(disabled)
-    root.addHandler(log_forwarder)
 
 
 class LogForwarder(logging.Handler):

@@ -150,7 +150,8 @@ class Work:
             own = surroundings.current()
             decimal, named, context = pickling.loads(data)
             filters = None if named is None else [NamedFilter(each) for each in named]
-            made = Surroundings(own.folder, own.environ, own.path, own.locale, decimal, filters, context)
+            of_the_node = own.folder, own.environ, own.path, own.locale
+            made = Surroundings(*of_the_node, decimal, filters, context, own.levels)
             last = self._last_around = data, made
         self._around.now = last[1]
 

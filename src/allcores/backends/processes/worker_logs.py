@@ -16,16 +16,13 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Any
 
+from allcores.system import log_levels
 from allcores.transport import frames, pickling
 
 #: records that wait for the parent's handlers; what comes then is counted and dropped
 MOST_WAITING = 10_000
 #: seconds that closing waits for handlers that are slow
 CLOSE_S = 3.0
-#: `logging.WARNING`, which nobody has to import for this
-_WARNING = 30
-#: what `logging` defines last: with it, the module is whole
-_LAST_NAME = "captureWarnings"
 
 
 class WorkerLogReceiver:
@@ -56,8 +53,8 @@ class WorkerLogReceiver:
 
     def wanted(self) -> bytes:
         """What is in that frame."""
-        levels = _levels() if self._records else None
-        return pickling.dumps((levels, _disabled(), self._prints))
+        levels, disabled = log_levels.current()
+        return pickling.dumps((levels if self._records else None, disabled, self._prints))
 
     def take_logged(self, data: bytes) -> None:
         """All that the preload function has logged and printed."""
@@ -164,25 +161,3 @@ class WorkerLogReceiver:
         if to is not None:
             to.write(text)
             to.flush()
-
-
-def _levels() -> dict[str, int]:
-    """Name -> level of all loggers that have one of their own; "" is the root."""
-    logging = sys.modules.get("logging")
-    # Nobody has set a level as long as it is not there, or another thread is in the middle of importing it.
-    if logging is None or not hasattr(logging, _LAST_NAME):
-        return {"": _WARNING}
-    levels = {"": logging.getLogger().level}
-    for name, logger in list(logging.Logger.manager.loggerDict.items()):
-        if not isinstance(logger, logging.Logger):
-            continue
-        if logger.disabled:
-            levels[name] = logging.CRITICAL + 1
-        elif logger.level:
-            levels[name] = logger.level
-    return levels
-
-
-def _disabled() -> int:
-    logging: Any = sys.modules.get("logging")
-    return logging.root.manager.disable if hasattr(logging, _LAST_NAME) else 0
