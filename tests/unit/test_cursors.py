@@ -6,9 +6,12 @@ import contextlib
 import gzip
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -375,3 +378,63 @@ def test_a_missing_library_is_named(
         monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises((NotSupported, BadInput), match=rf"allcores\[{extra}\]"):
         use(tmp_path)
+
+
+def interrupted_at(step: int, work: Callable[[], object]) -> bool:
+    """Do `work`, with Ctrl-C before the n-th step of Python in our sources; False if it came to its end before that."""
+    left = step
+    # A descriptor may be lost there, which is the affair of whoever interrupts.
+    opening = ("opened", "decompressing", "open_cursor", "__init__", "close", "_listed", "matching_files", "_walk")
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_name in opening or os.sep + "sources" + os.sep not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("kind", ["lines", "jsonl", "csv", "skipped", "chain", "list", "files"])
+def test_a_reading_that_is_interrupted_anywhere_says_whether_it_was_torn(tmp_path: Path, kind: str) -> None:
+    """If it was not, count, place and digest are those of one reading behind so many items."""
+    lines, values, rows = (from_inputs([write(tmp_path, name, text)]) for name, text in TEXT.items())
+    source: Any = {
+        "lines": lines,
+        "jsonl": values,
+        "csv": rows,
+        "skipped": JsonLines(write(tmp_path, "bad.jsonl", "1\nno\n2\n{\n\n3\n"), bad_records="skip"),
+        "chain": Chain([lines, values, Lines(write(tmp_path, "empty.txt", "")), lines]),
+        "list": ["a", 1, {"b": [2]}, {3}],
+        "files": Files(f"{tmp_path}/*"),
+    }[kind]
+    whole = open_cursor(source)
+    known = {0: (whole.place(), whole.digest.value())}
+    for number, _ in enumerate(whole, 1):
+        known[number] = whole.place(), whole.digest.value()
+    whole.close()
+    torn = step = 0
+    going = True
+    while going:
+        step += 1
+        cursor = open_cursor(source)
+        going = interrupted_at(step, partial(list, iter(cursor)))
+        torn += cursor.torn
+        if not cursor.torn:
+            place, digest = known[cursor.items]
+            assert (cursor.place(), cursor.digest.value()) == (place, digest), f"step {step}, item {cursor.items}"
+        cursor.close()
+    assert torn

@@ -19,6 +19,7 @@ from allcores.runs.ranges import RangeSet
 from allcores.runs.remaining import RemainingItems
 from allcores.runs.rows import put_anchors
 from allcores.sources.chain import Chain
+from allcores.sources.digest import Digest
 from allcores.sources.open import source_of
 
 ITEMS = 60
@@ -109,4 +110,37 @@ def test_only_what_is_wanted(tmp_path: Path, kind: str) -> None:
             given.append((index, found[0]))
     assert given == [(index, f"item {index}") for index in wanted]
     feed.close()
+    run_index.close()
+
+
+@pytest.mark.parametrize("touched", [False, True])
+@pytest.mark.parametrize("kind", ["file", "chain", "list", "once"])
+def test_ctrl_c_in_the_middle_of_an_item_loses_none(tmp_path: Path, kind: str, touched: bool) -> None:
+    """What was given before may be settled, and the next session goes on behind it, with an input that is the same."""
+    source = sources(tmp_path)[kind]
+    run_index = RunIndex(str(tmp_path), writable=True, create=True)
+    settled = RangeSet()
+    feed = RemainingItems(iter(source) if kind == "once" else source, settled)
+    feed.open(run_index)
+    given = list(islice(feed, 30))
+
+    def interrupted(digest: Digest, _: Any) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        patch.object(Digest, "add", interrupted),
+        patch.object(Digest, "add_item", interrupted),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        given += feed
+    with run_index.transaction() as db:
+        put_anchors(db, feed.new_checkpoints(29) or [])
+    settled.add(0, 30)
+    feed.close()
+    rest = RemainingItems(iter(source) if kind == "once" else source, settled)
+    if touched or kind in ("list", "once"):
+        rest.compare(run_index.anchors())
+    rest.open(run_index)
+    assert [*given[:30], *rest] == [f"item {n}" for n in range(ITEMS)]
+    rest.close()
     run_index.close()

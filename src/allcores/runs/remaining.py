@@ -285,7 +285,8 @@ class RemainingItems:
         if index < self._marked:
             return None
         cursor = self._cursor
-        if cursor is None or cursor.items <= self._marked:
+        # One that is torn tells nothing more. What it gave is settled all the same, though it cannot be compared then.
+        if cursor is None or cursor.torn or cursor.items <= self._marked:
             return None
         self._marked = items = cursor.items
         checkpoint = InputCheckpoint(items, cursor.place(), cursor.digest.value(), self._base)

@@ -40,11 +40,16 @@ class Cursor(Protocol):
         items: How many were read or passed over, so the index of the next.
         digest: Of the input so far; whoever reads may put another one in its place.
         one_shot: It cannot be read a second time.
+        torn: Count, digest and place do not go together: it was ended (by Ctrl-C, say) while it took an item. It may be
+            read no more.
     """
 
     items: int
     digest: Digest
     one_shot: bool
+
+    @property
+    def torn(self) -> bool: ...
 
     def __iter__(self) -> Iterator[Any]:
         """The items from here on. `items` counts an item before it is given."""
@@ -105,12 +110,19 @@ class ItemCursor:
         self._source = source
         self._iterator = iter(source)
         self.one_shot = self._iterator is source or is_given_once(source)
+        self.torn = False
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._iterator:
+            self.torn = True
             self.items += 1
-            self.digest.add_item(item)
+            self._take(item)
+            self.torn = False
             yield item
+
+    def _take(self, item: Any) -> None:
+        """Into the digest."""
+        self.digest.add_item(item)
 
     def skip(self, count: int) -> int:
         return sum(1 for _ in islice(iter(self), count))

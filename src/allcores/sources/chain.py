@@ -45,6 +45,8 @@ class _ChainCursor:
         self._digest = Digest()
         #: place and digest of the last item, while its part was left and no other item was read
         self._behind: tuple[Any, Digest] | None = None
+        #: the digest is flushed for that, and is torn meanwhile
+        self._copying = False
         self._parts = list(source.parts)
         self._report = report
         number, inner, before = (0, None, 0) if place is None else place
@@ -64,12 +66,18 @@ class _ChainCursor:
         self._behind = None
         self._cursor.digest = digest
 
+    @property
+    def torn(self) -> bool:
+        if self._behind is not None:  # it is as it was behind the last item, whatever happens until the next
+            return False
+        return self._copying or self._cursor.torn or self.items != self._before + self._cursor.items
+
     def __iter__(self) -> Iterator[Any]:
         while True:
             cursor = self._cursor
             for item in cursor:
-                self.items += 1
                 self._behind = None
+                self.items += 1
                 yield item
                 if cursor is not self._cursor:
                     break  # meanwhile `skip` went on to another part
@@ -101,7 +109,9 @@ class _ChainCursor:
         if self._number + 1 >= len(self._parts):
             return False
         if self._behind is None:
+            self._copying = True
             self._behind = (self.place(), self.digest.copy())
+            self._copying = False
         self._cursor.close()
         self._number += 1
         self._before += self._cursor.items

@@ -36,6 +36,7 @@ class LineCursor:
 
     def __init__(self, source: LineSource, place: Any, items: int, report: Report | None) -> None:
         self.items = items
+        self.torn = False
         self._digest = Digest()
         #: place and digest of the last item, while lines behind it were read that make none
         self._behind: tuple[list[Any], Digest] | None = None
@@ -63,6 +64,7 @@ class LineCursor:
     def __iter__(self) -> Iterator[Any]:
         for item in self._given:
             self.items += 1
+            self.torn = False
             yield item
 
     def skip(self, count: int) -> int:
@@ -73,6 +75,7 @@ class LineCursor:
             return sum(1 for _ in islice(iter(self), count))
         done = sum(1 for _ in islice(skimmed, count))
         self.items += done
+        self.torn = False
         return done
 
     def place(self) -> Any:
@@ -100,6 +103,7 @@ class LineCursor:
         """
         offset, line, header = place
         last = b"\n"
+        self.torn = True
 
         def add(block: bytes) -> None:
             nonlocal last
@@ -114,6 +118,7 @@ class LineCursor:
             self._pass(1, self._digest.add)
         self._offset, self._line, self._header, self.items = offset, line, header, items
         self._behind = None
+        self.torn = False
         return True
 
     def close(self) -> None:
@@ -151,7 +156,8 @@ class LineCursor:
             raise read_trouble(self.path, self._line + 1, error) from None
 
     def _take(self, raws: Iterable[bytes]) -> None:
-        """Count the lines of an item, and take them into the digest."""
+        """Count the lines of an item, and take them into the digest. It is torn until the item is counted, too."""
+        self.torn = True
         for raw in raws:
             self._line += 1
             self._count(raw)
@@ -162,9 +168,11 @@ class LineCursor:
 
     def _leave(self, raws: Iterable[bytes]) -> None:
         """Count lines that make no item, as above. Where the last item ended is kept: that is the place."""
+        self.torn = True  # the digest is, while it is copied
         behind = self._behind or (self._here(), self._digest.copy())
         self._take(raws)
         self._behind = behind
+        self.torn = False
 
     def _count(self, raw: bytes) -> None:
         self._offset += len(raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +68,10 @@ class Files(CursorSource):
 class _FileCursor(ItemCursor):
     """Paths are items; their digest has size and time of each file, too."""
 
-    def __iter__(self) -> Iterator[Any]:
-        for path in self._iterator:
-            self.items += 1
-            try:
-                there = os.stat(path)
-                facts = f"{path}\0{there.st_size}\0{there.st_mtime_ns}\n"
-            except OSError:
-                facts = f"{path}\0\n"
-            self.digest.add(facts.encode("utf-8", "surrogateescape"))
-            yield path
+    def _take(self, item: Any) -> None:
+        try:
+            there = os.stat(item)
+            facts = f"{item}\0{there.st_size}\0{there.st_mtime_ns}\n"
+        except OSError:
+            facts = f"{item}\0\n"
+        self.digest.add(facts.encode("utf-8", "surrogateescape"))
