@@ -159,6 +159,18 @@ def test_parquet(tmp_path: Path) -> None:
         publish(sink_of(path), [{"n": 1}, {"n": 2}, {"n": "three"}])
 
 
+@pytest.mark.parametrize(
+    ("number", "truth"),
+    [(2.5, True), ([2.5], [None, False]), ({"x": 2.5}, {"x": True}), ({"x": [{"y": 2.5}]}, {"x": [{"y": False}]})],
+)
+def test_truth_values_are_no_numbers_of_a_parquet_file(tmp_path: Path, number: Any, truth: Any) -> None:
+    """In whichever order they come: pyarrow would write 1.0 for a True that stands behind a number."""
+    pytest.importorskip("pyarrow")
+    for values in ([number, None, truth], [truth, None, number]):
+        with pytest.raises(UsageError, match="one column"):
+            publish(sink_of(str(tmp_path / "o.parquet")), [{"a": value} for value in values])
+
+
 def test_a_folder_of_files(tmp_path: Path) -> None:
     """Named by index, or by the function; what was there is replaced only if allcores made it."""
     sink = FolderOfFiles(tmp_path / "out", suffix=".bin")

@@ -77,7 +77,25 @@ def _names(arrow: Any, rows: list[dict[str, Any]]) -> Any:
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(row))
-    return arrow.schema([(name, arrow.array([row.get(name) for row in rows]).type) for name in names])
+    fields = []
+    for name in names:
+        values = [row.get(name) for row in rows]
+        kind = arrow.array(values).type
+        if _has_truth_among_floats(arrow, kind, values):
+            raise arrow.ArrowInvalid(f"{name!r} has numbers and truth values")
+        fields.append((name, kind))
+    return arrow.schema(fields)
+
+
+def _has_truth_among_floats(arrow: Any, kind: Any, values: list[Any]) -> bool:
+    """True if values of a type have True or False where it has floats: pyarrow would make 1.0 or 0.0 of them."""
+    if arrow.types.is_floating(kind):
+        return bool in set(map(type, values))
+    there = [value for value in values if value is not None]
+    if arrow.types.is_list(kind):
+        return _has_truth_among_floats(arrow, kind.value_type, [part for value in there for part in value])
+    fields = [kind.field(number) for number in range(kind.num_fields)] if arrow.types.is_struct(kind) else []
+    return any(_has_truth_among_floats(arrow, each.type, [value.get(each.name) for value in there]) for each in fields)
 
 
 def _has_nameless(arrow: Any, kind: Any) -> bool:
