@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,6 @@ class InProcessWorker:
         self.worker_init = worker_init
         self.state: tuple[Any, ...] = ()
         self._is_set_up = False
-        self._files = OpenFiles()
-        #: it runs on the main thread, where Ctrl-C arrives
-        self.passes_interrupts = False
         self.limit = (1 << 64) - 1
         self.at = WorkerProgress(0, 0, 0, PHASE_IDLE)
         self.work = Work(None, 0, 0)
@@ -104,7 +102,7 @@ class InProcessWorker:
         except SetupError:
             raise
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and self.passes_interrupts:
+            if isinstance(error, KeyboardInterrupt) and _gets_interrupts():
                 raise  # Ctrl-C of the person at the keyboard
             raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
         if value is not None:
@@ -116,10 +114,16 @@ class InProcessWorker:
         if self._is_set_up and self.worker_init.teardown is not None:
             self.worker_init.teardown(*self.state)
 
-    def call(self, chunk: Chunk, item: Any) -> Any:
-        """One call, in the function's style."""
+    def call(self, chunk: Chunk, item: Any, files: OpenFiles) -> Any:
+        """One call, in the function's style.
+
+        Args:
+            chunk: Which has the function.
+            item: Of the chunk.
+            files: What references are read with: the chunk's own, for several threads may be this worker.
+        """
         function, style = chunk.function.target, chunk.function.style
-        item = self._files.loaded(style, item)
+        item = files.loaded(style, item)
         if style == "one":
             return function(*self.state, item)
         if style == "star":
@@ -139,7 +143,7 @@ class InProcessWorker:
             self._run_batches(chunk, report)
             return
         sequence = chunk.sequence
-        items = list(chunk.items)
+        items, files = list(chunk.items), OpenFiles()
         values: list[Any] = []
         failures: list[Failure] = []
         durations: list[int] = []
@@ -148,6 +152,8 @@ class InProcessWorker:
 
         def send(*, ended: bool) -> None:
             nonlocal values, failures, durations, first, begun
+            if ended:
+                _end(files)
             report(self._results(sequence, first, position, now - begun, values, failures, durations, ended=ended))
             values, failures, durations = [], [], []
             first, begun = position, monotonic_ns()
@@ -157,9 +163,9 @@ class InProcessWorker:
             if mark(sequence, position) >= self.limit:
                 break
             try:
-                values.append(self.call(chunk, item))
+                values.append(self.call(chunk, item, files))
             except KeyboardInterrupt:
-                if self.passes_interrupts:
+                if _gets_interrupts():
                     # Ctrl-C of the person at the keyboard, not the task's own doing: the item was not finished.
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
                     send(ended=True)
@@ -181,7 +187,8 @@ class InProcessWorker:
         from allcores.transport.batches import batch_call
 
         sequence, items, base = chunk.sequence, list(chunk.items), mark(chunk.sequence, 0)
-        call = batch_call(chunk.function.style, chunk.function.target, self.state, self._files.loaded)
+        files = OpenFiles()
+        call = batch_call(chunk.function.style, chunk.function.target, self.state, files.loaded)
         first = position = 0
         #: where the parts of batches that have failed end, the nearest last
         ends: list[int] = []
@@ -198,9 +205,10 @@ class InProcessWorker:
             try:
                 values = call(items[position:end])
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and self.passes_interrupts:
+                if isinstance(error, KeyboardInterrupt) and _gets_interrupts():
                     # Ctrl-C of the person at the keyboard: the batch was not finished.
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+                    _end(files)
                     report(self._results(sequence, first, position, 0, [], [], [], ended=True))
                     raise
                 if count > 1 and not isinstance(error, BatchError):
@@ -215,12 +223,14 @@ class InProcessWorker:
             ended = position == len(items) or base + position >= self.limit
             if ended:
                 self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+                _end(files)
             report(self._results(sequence, first, position, now - begun, values, failures, durations, ended=ended))
             if ended:
                 return
             first = position
             begun = monotonic_ns()
         self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+        _end(files)
         report(self._results(sequence, first, position, 0, [], [], [], ended=True))
 
     def _results(
@@ -235,9 +245,6 @@ class InProcessWorker:
         *,
         ended: bool,
     ) -> Results:
-        if ended:
-            self._files.close()  # before the program goes on, and may want to write to them
-            chunk_ends.run()
         count = position - first
         self.work = Work(None, self.work.done + count, self.work.busy_ns + total_ns)
         return Results(
@@ -269,3 +276,14 @@ class InProcessWorker:
             return Failure(position, kind, exited)
         add_note(error, f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
         return Failure(position, Kind.FAILED, error)
+
+
+def _gets_interrupts() -> bool:
+    """Ctrl-C arrives on this thread: what raises KeyboardInterrupt here is the person at the keyboard, and no task."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _end(files: OpenFiles) -> None:
+    """Before the last results of a chunk leave: the program goes on with them, and may want to write to these files."""
+    files.close()
+    chunk_ends.run()

@@ -37,7 +37,10 @@ class SerialBackend(InProcessBackend):
         self._shared = SharedValue(worker_init)
         self._host: Host | None = None
         self._in_process_worker: InProcessWorker | None = None
-        self._is_set_up = False
+        #: the setup was begun; it is done: another thread has what it returned; it has failed
+        self._begins = self._is_set_up = self._has_failed = False
+        #: held by the thread that sets up, whose setup function may use this very pool
+        self._setting_up = threading.RLock()
         self._chunks: deque[Chunk] = deque()
         #: threads that run a chunk, once for each
         self._running: list[int] = []
@@ -78,19 +81,18 @@ class SerialBackend(InProcessBackend):
         assert host is not None
         if in_process_worker is None:
             return False
-        in_process_worker.passes_interrupts = threading.current_thread() is threading.main_thread()
         if not self._is_set_up and not self._has_nothing_to_begin(in_process_worker):
-            self._is_set_up = True
-            try:
-                in_process_worker.set_up()
-            except SetupError as error:
+            # What another thread has begun is waited for: without it functions lack what it returns.
+            with self._setting_up:
+                error = self._set_up(in_process_worker)
+            if error is not None:
                 host.post([SetupFailed(error)])
                 return True
-            except BaseException:  # Ctrl-C: whoever uses the pool next finds it as it was before
-                self._is_set_up = False
-                raise
-        if self._chunks:
-            chunk, this = self._chunks.popleft(), threading.get_ident()
+            if self._has_failed:
+                return False
+        chunk = self._next_chunk()
+        if chunk is not None:
+            this = threading.get_ident()
             self._running.append(this)
             try:
                 with task_of(host, in_process_worker.state):
@@ -108,9 +110,34 @@ class SerialBackend(InProcessBackend):
         host.on_timer()
         return True
 
+    def _set_up(self, in_process_worker: InProcessWorker) -> SetupError | None:
+        """Set the worker up if nobody has begun to; the error, to be told by whoever gets it."""
+        if self._begins:
+            return None
+        self._begins = True
+        try:
+            in_process_worker.set_up()
+        except SetupError as error:
+            self._has_failed = True
+            return error
+        except BaseException:  # Ctrl-C: whoever uses the pool next finds it as it was before
+            self._begins = False
+            raise
+        self._is_set_up = True
+        return None
+
+    def _next_chunk(self) -> Chunk | None:
+        try:
+            return self._chunks.popleft()
+        except IndexError:  # also where another thread was quicker
+            return None
+
     def _has_nothing_to_begin(self, in_process_worker: InProcessWorker) -> bool:
         """What waits was stopped before it was begun: it comes to its end without a setup."""
-        return bool(self._chunks) and mark(self._chunks[0].sequence, 0) >= in_process_worker.limit
+        try:
+            return mark(self._chunks[0].sequence, 0) >= in_process_worker.limit
+        except IndexError:
+            return False
 
     def _report(self, results: Results) -> None:
         assert self._host is not None

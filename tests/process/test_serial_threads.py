@@ -1,0 +1,97 @@
+"""`backend="serial"` where several threads use a pool at the same time: each is the worker of what it runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.process.waiting import PATIENCE_S
+
+from allcores import Pool
+from allcores.transport.references import OpenFiles, Reference
+
+
+def beside(work: Callable[[], object]) -> None:
+    """Do it on another thread, and wait for it."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_what_one_thread_sets_up_is_waited_for_by_the_others() -> None:
+    """Or their functions lack what the setup function returns."""
+    entered, goes_on = threading.Event(), threading.Event()
+    found: list[tuple[str, int]] = []
+
+    def setup() -> str:
+        entered.set()
+        assert goes_on.wait(PATIENCE_S)
+        return "ready"
+
+    def work(state: str, number: int) -> tuple[str, int]:
+        return state, number
+
+    with Pool(backend="serial", setup=setup) as pool:
+        first = threading.Thread(target=lambda: found.extend(pool.map(work, [1, 2])), daemon=True)
+        first.start()
+        assert entered.wait(PATIENCE_S)
+
+        def numbers() -> Iterator[int]:
+            goes_on.set()
+            # The next thing that this thread does is to look for something to run.
+            yield from (3, 4)
+
+        found.extend(pool.imap(work, numbers()))
+        first.join(PATIENCE_S)
+    assert sorted(found) == [("ready", 1), ("ready", 2), ("ready", 3), ("ready", 4)]
+
+
+class Opened:
+    """What is open."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Part(Reference):
+    """A part of a file that takes a while to be read."""
+
+    __slots__ = ("meanwhile",)
+
+    def __init__(self, meanwhile: Callable[[], object] = bool) -> None:
+        self.meanwhile = meanwhile
+
+    def load(self, files: OpenFiles | None = None) -> Any:
+        assert files is not None
+        handle = files.handle("file", Opened)
+        self.meanwhile()
+        return handle.closed
+
+
+def same(value: object) -> object:
+    return value
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_file_that_one_thread_reads_is_not_closed_or_moved_on_by_another(batch: Any) -> None:
+    with Pool(backend="serial") as pool:
+        run: Any = pool.map
+        busy = Part(lambda: beside(lambda: run(same, [Part(), Part()], batch=batch)))
+        assert run(same, [busy], batch=batch) == [False]
+
+
+def test_ctrl_c_in_the_main_thread_is_that_whoever_works_beside_it() -> None:
+    """It ends the map, and is no failure of the item that it came in."""
+
+    def interrupted(_: int) -> None:
+        beside(lambda: pool.map(same, [1]))
+        signal.raise_signal(signal.SIGINT)
+
+    with Pool(backend="serial") as pool, pytest.raises(KeyboardInterrupt):
+        pool.map(interrupted, [1])
