@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import pickle
 from bisect import bisect_right, insort
 from collections import deque
@@ -168,6 +169,21 @@ class SharedBytes:
         return f"<SharedBytes of {len(self):,} bytes>"
 
 
+#: Held while a word is changed: the file's own locks exclude other processes, not other threads of this one. One for
+#: all words: each call that is given a word has an object of its own for it, and a process that has only one of the
+#: file's locks at a time never waits in a circle with another.
+_changing = deferral.Lock()
+
+
+def _after_fork() -> None:
+    global _changing
+    _changing = deferral.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class _Word:
     """Eight bytes that all processes of a pool see. A lock that dies with its holder guards every change."""
 
@@ -176,12 +192,10 @@ class _Word:
         self._value = ctypes.c_int64.from_buffer(view)
         self._descriptor = descriptor
         self._place = place
-        self._lock = deferral.Lock()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[ctypes.c_int64]:
-        # Locks of the file exclude other processes, not other threads of this one.
-        with self._lock, posix.locked_bytes(self._descriptor, self._place[0], 8):
+        with _changing, posix.locked_bytes(self._descriptor, self._place[0], 8):
             yield self._value
 
     def __reduce__(self) -> tuple[Any, ...]:
