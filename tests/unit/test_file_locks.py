@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from allcores.errors import JournalError
 from allcores.jobs import supervisor_lock
 from allcores.runs import lock as run_lock
 from allcores.system import file_locks
@@ -164,3 +166,19 @@ def test_who_asks_does_not_take_it(
     (tmp_path / file).touch()
     assert not ask(str(tmp_path))
     assert taken == []
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems are mounted without them: whoever reads that somebody has it would wait for ever."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        FileLock(path)
+    assert holder(path) is None
+    with pytest.raises(JournalError, match=r"cannot lock run some: .*: No locks available"):
+        run_lock.RunLock(os.path.dirname(path), "some")

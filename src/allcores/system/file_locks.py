@@ -8,6 +8,7 @@ any descriptor of the file would end it, hence files that are held are opened by
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import sys
@@ -16,6 +17,8 @@ import threading
 from allcores.system.own_files import REOPEN
 from allcores.system.posix import LINUX
 
+#: how systems say that another process holds a lock; all else is that there can be none
+_HELD = frozenset((errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK))
 #: struct flock on Linux: type, whence, start, length, pid
 _FLOCK = struct.Struct("@hhqqi")
 
@@ -56,7 +59,7 @@ class FileLock:
     Raises:
         Held: It is held.
         FileNotFoundError: Its folder is not there, or the file was removed while it was locked.
-        OSError: It cannot be opened.
+        OSError: It cannot be opened, or its file system has no locks.
     """
 
     def __init__(self, path: str) -> None:
@@ -69,7 +72,9 @@ class FileLock:
             try:
                 try:
                     _take(fd)
-                except OSError:
+                except OSError as error:
+                    if error.errno not in _HELD:
+                        raise
                     raise Held(_holder(fd)) from None
                 if not has_name(fd, self._path):
                     raise FileNotFoundError(f"{self._path} was removed a moment ago")
@@ -146,15 +151,16 @@ def _is(there: os.stat_result, fd: int) -> bool:
 
 
 def _is_taken(fd: int) -> bool:
-    if LINUX:
-        import fcntl
-
-        asked = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        return bool(_FLOCK.unpack_from(asked)[0] != fcntl.F_UNLCK)
     try:
+        if LINUX:
+            import fcntl
+
+            asked = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            return bool(_FLOCK.unpack_from(asked)[0] != fcntl.F_UNLCK)
         _take(fd)
-    except OSError:
-        return True
+    except OSError as error:
+        # Where there are no locks, nobody holds one.
+        return error.errno in _HELD
     return False
 
 
