@@ -176,6 +176,17 @@ class Arena:
             data = data[written:]
             at += written
 
+    def taken(self) -> int:
+        """Bytes of memory behind the file; 0 once its descriptor is closed, by the end of the pool or by a task.
+
+        Any thread may ask, also while another one closes the pool.
+        """
+        try:
+            there = os.fstat(self.descriptor)
+        except OSError:
+            return 0
+        return there.st_blocks * 512 if there.st_ino == self._files[self.descriptor] else 0
+
     def give_up(self, start: int, size: int) -> None:
         """No memory for this range any more, whoever wrote it."""
         if self._open:

@@ -196,7 +196,7 @@ class ParentMemory:
         """What is taken now."""
         sent, _, _ = self.encoder.figures()
         _, shared = self.shared_objects.figures()
-        taken = os.fstat(self.arena.descriptor).st_blocks * 512 - self._board_bytes
+        taken = self.arena.taken() - self._board_bytes
         viewed = sum(received_blocks.viewed for received_blocks in [*self._deliveries])
         return MemoryUsage(sent + viewed, max(0, taken - shared), shared)
 
