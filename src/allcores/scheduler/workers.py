@@ -277,7 +277,15 @@ class Workers:
             if worker_state.lifecycle is Lifecycle.STARTING and worker_state.termination is None:
                 # Its setup may take for ever, and nothing depends on it any more.
                 state.commands.append(Kill(worker_state.worker, "the pool was closed while it started"))
-            elif worker_state.lifecycle is Lifecycle.READY and not worker_state.chunks:
+            elif worker_state.lifecycle is Lifecycle.READY and _is_free(worker_state):
                 worker_state.move(Lifecycle.LEAVING)
                 state.unlist(worker_state)
                 state.commands.append(Stop(worker_state.worker))
+
+
+def _is_free(worker_state: WorkerState) -> bool:
+    """Whether nothing is left of what a worker holds, which is not being ended: others have it, or nobody wants it.
+
+    It says so itself only once it gets there, and what it has printed may be in its way, which nobody reads.
+    """
+    return worker_state.termination is None and all(chunk.done >= len(chunk.items) for chunk in worker_state.chunks)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.unit.scheduler.harness import Harness
+from tests.unit.scheduler.harness import SECOND, Harness
 
 from allcores.errors import BrokenPool
 from allcores.scheduler.messages import Kill, Launch, Stop
+from allcores.transport.positions import PHASE_OUTPUT
 
 
 def test_a_worker_that_leaves_is_replaced_and_loses_nothing() -> None:
@@ -39,6 +40,29 @@ def test_closing_stops_the_idle_and_waits_for_the_busy() -> None:
     assert harness.commands() == [Stop(1)]
     harness.gone(1, idle=True)
     assert harness.commands() == []
+    assert harness.state.worker_states == {}
+
+
+def test_closing_does_not_wait_for_what_others_have_by_now() -> None:
+    """A worker whose output nobody reads cannot say that nothing is left of it: it has the time of a stop."""
+    harness = Harness(2, ready=False)
+    map_state = harness.map_state(ordered=False)
+    harness.add(map_state, 12)
+    harness.end_of_input(map_state)
+    harness.ready(1)
+    harness.at(1, 0, 0, phase=PHASE_OUTPUT, since=0)
+    harness.ready(2)
+    harness.pass_time(SECOND, alarms=10_000)
+    for chunk in list(harness.state.worker_states[2].chunks):
+        harness.results(2, chunk.sequence, 0, len(chunk.items))
+    assert [len(chunk.items) for chunk in harness.state.worker_states[1].chunks] == [0]
+    harness.commands()
+    harness.scheduler.close()
+    assert harness.commands() == [Stop(1), Stop(2)]
+    harness.results(1, 1, 0, 0)
+    assert harness.commands() == []
+    for worker in (1, 2):
+        harness.gone(worker, idle=True)
     assert harness.state.worker_states == {}
 
 
