@@ -181,7 +181,7 @@ class Scheduler:
                 continue
             progress = state.progress(worker_state.worker)
             position = progress.unstarted_from(first.sequence) if progress is not None else 0
-            state.set_limit(worker_state, mark(first.sequence, position))
+            self._stealing.end_at(worker_state, mark(first.sequence, position), now)
         state.dirty_maps.update(map_state.together)
 
     def _revoke_cancelled(self, worker_state: WorkerState, now: int) -> None:

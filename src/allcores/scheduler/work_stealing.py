@@ -207,6 +207,16 @@ class WorkStealing:
         if first < len(head.items) or len(worker_state.chunks) > 1:
             self._begin(worker_state, mark(head.sequence, first), now)
 
+    def end_at(self, worker_state: WorkerState, limit: int, now: int) -> None:
+        """Have a worker start nothing from there on, and see soon whether it does not.
+
+        What it would say of that itself comes late if it imports modules for a function, or runs a long item.
+        """
+        if self._state.concurrent > 1 or worker_state.lifecycle is not Lifecycle.READY:
+            self._state.set_limit(worker_state, limit)
+        else:
+            self._begin(worker_state, limit, now)
+
     # --- the two steps ----------------------------------------------------------------------------
 
     def _begin(self, worker_state: WorkerState, limit: int, now: int) -> None:
@@ -246,7 +256,8 @@ class WorkStealing:
             taken = len(chunk.items) - kept
             if not taken:
                 continue
-            state.counters.stolen += taken
+            if not chunk.map_state.stopped:
+                state.counters.stolen += taken
             size = _whole_batches(-(-taken // idle), chunk)
             for start in range(kept + (taken - 1) // size * size, kept - 1, -size):
                 self._requeue_unstarted(chunk.part(start, min(start + size, len(chunk.items))))

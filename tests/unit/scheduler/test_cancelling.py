@@ -12,8 +12,9 @@ from allcores.limits import Retry
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Kill, Launch, Send, SetLimit
+from allcores.scheduler.work_stealing import CONFIRM_NS
 from allcores.scheduler.worker_state import Lifecycle, Termination
-from allcores.transport.positions import NO_LIMIT, mark
+from allcores.transport.positions import NO_LIMIT, PHASE_FUNCTION, PHASE_OUTPUT, mark
 
 
 def test_cancelling_ends_what_runs_after_the_grace() -> None:
@@ -260,4 +261,34 @@ def test_nothing_is_tried_again_after_stopping() -> None:
     harness.pass_time(SECOND)
     assert harness.sent() == []
     assert take_all(map_state) == [(0, 1, [Kind.FAILED])]
+    assert map_state.finished
+
+
+@pytest.mark.parametrize("phase", [PHASE_FUNCTION, PHASE_OUTPUT])
+def test_a_map_that_is_stopped_does_not_wait_for_what_was_not_begun(phase: int) -> None:
+    """A worker that imports a module for it, or waits until its output is read, would say so minutes later."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 3)
+    harness.at(1, 0, 0, phase=phase, since=0)
+    harness.commands()
+    harness.scheduler.stop(map_state, harness.now)
+    assert harness.commands() == [SetLimit(1, mark(1, 0))]
+    assert not map_state.finished
+    harness.pass_time(2 * CONFIRM_NS)
+    assert take_all(map_state) == [(0, 3, [Kind.CANCELLED] * 3)]
+    assert map_state.finished and harness.state.counters.stolen == 0
+
+
+def test_a_map_that_is_stopped_waits_for_what_runs() -> None:
+    """And has back at once what is behind it, in the same chunk."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 3)
+    harness.at(1, 1, 0, claimed=mark(1, 1))
+    harness.scheduler.stop(map_state, harness.now)
+    harness.pass_time(2 * CONFIRM_NS)
+    assert not map_state.finished
+    harness.results(1, 1, 0, 1)
+    assert take_all(map_state) == [(0, 1, []), (1, 2, [Kind.CANCELLED] * 2)]
     assert map_state.finished
