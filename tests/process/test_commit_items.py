@@ -15,6 +15,7 @@ import allcores
 from allcores import failpoints
 from allcores.errors import RunInUse, UsageError
 from allcores.jobs import running_job
+from allcores.jobs.errors import JobDrained
 
 
 def after_a_commit(item: tuple[str, int]) -> int:
@@ -111,6 +112,22 @@ def test_a_run_that_a_former_process_is_still_giving_back_is_waited_for(
     monkeypatch.setattr(running_job, "RunSession", session)
     job = running_job.RunningJob("a" * 32, 1, str(tmp_path), Alone())
     with pytest.raises(Begun if found == "begun" else RunInUse):
+        job.run(str, range(3))
+    job.close()
+
+
+def test_a_supervisor_that_ends_does_not_wait_for_a_run_that_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a grace of ten seconds, and a run is waited for as long as two minutes."""
+
+    def session(*_: object) -> None:
+        job.drain()
+        raise RunInUse("in use")
+
+    monkeypatch.setattr(running_job, "RunSession", session)
+    job = running_job.RunningJob("a" * 32, 1, str(tmp_path), Alone())
+    with pytest.raises(JobDrained):
         job.run(str, range(3))
     job.close()
 

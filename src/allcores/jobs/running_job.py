@@ -48,6 +48,8 @@ UNDER_WAY, EACH_UNDER_WAY = 200, 8
 #: Seconds for which a run of an attempt that has just been ended may still be held: its lock is given back last, after
 #: a hundred gigabytes of memory, or what is on its way to the disk of a network.
 HELD_S = 120.0
+#: what is raised in a task whose run is not at its end
+DRAINED = "the supervisor ends; the run goes on with the next one"
 #: what is counted is below it, as everywhere where it may be kept
 MOST_ITEMS = 1 << 63
 
@@ -213,7 +215,7 @@ class RunningJob:
                 result = session.work(pool, hooks)
         self._counting.tell()
         if hooks.stopped:
-            raise JobDrained("the supervisor ends; the run goes on with the next one")
+            raise JobDrained(DRAINED)
         return result
 
     def map(self, function: Callable[..., R], items: Iterable[Any], **options: Any) -> list[R]:
@@ -336,6 +338,8 @@ class RunningJob:
                 session = RunSession(work, journal)
                 break
             except RunInUse:
+                if self.draining:
+                    raise JobDrained(DRAINED) from None
                 if time.monotonic() > until:
                     raise
                 time.sleep(pause_s)
