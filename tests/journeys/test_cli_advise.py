@@ -28,7 +28,9 @@ import threading, time
 print("printed when imported")
 
 def square(line):
-    print("printed when called")
+    # Not each time: what several threads print at a time, Python before 3.12 mixes up with bytes from anywhere.
+    if int(line) % 1000 == 1:
+        print("printed when called")
     return int(line) ** 2
 
 def loop(line):

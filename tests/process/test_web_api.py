@@ -572,3 +572,19 @@ def test_of_many_files_none_is_kept_if_one_has_no_room(
     parts: dict[str, Any] = {"job": json.dumps({"task": "pictures"}), "files": files}
     assert client.post("/api/jobs", data=parts, content_type="multipart/form-data").status_code == 507
     assert len(written) == 2 and list(kept.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", '; filename="a.txt"', "; name*=utf-8'latin-1'%FF", '; name=""; name="%0A"'],
+    ids=["text", "file", "coded", "twice"],
+)
+def test_a_part_without_a_name_is_refused(client: Any, head: str) -> None:
+    """However the library reads it: no 500, and no job."""
+    parts = [f"Content-Disposition: form-data{head}", 'Content-Disposition: form-data; name="job"']
+    texts = ["x", json.dumps({"task": "square", "arguments": {"number": 2}})]
+    body = "".join(f"--b\r\n{part}\r\n\r\n{text}\r\n" for part, text in zip(parts, texts, strict=True)) + "--b--\r\n"
+    answer = client.post("/api/jobs", data=body, content_type="multipart/form-data; boundary=b")
+    assert answer.status_code in (400, 422), answer.text
+    if head in ("", '; filename="a.txt"'):
+        assert "has no name" in answer.text

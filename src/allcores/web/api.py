@@ -106,6 +106,9 @@ def submit_job() -> Any:
 def _form_body(handed_in: HandedIn) -> dict[str, Any]:
     """A submission with files: the part `job` is the JSON body, each file is the argument that has its field's name."""
     console, request = current(), flask.request
+    # The library reads a part without a name, or with one that is none, under None.
+    if any(name is None for name in (*request.form, *request.files)):
+        raise WrongFields({"": "a part of the body has no name (Content-Disposition: form-data; name=...)"})
     if "job" not in request.form:
         raise WrongFields({"job": "a part of that name is needed: what a JSON body would be"})
     # What is in none of them would be dropped without a word.
