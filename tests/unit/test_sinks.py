@@ -145,6 +145,24 @@ def test_a_table_of_others_is_not_replaced(tmp_path: Path, altered: bool) -> Non
     sink_of(f"{path}:others").check()
 
 
+def test_a_database_that_cannot_grow_is_as_it_was(tmp_path: Path) -> None:
+    """With nothing beside it: without that file it would be damaged, and the disk stays full as long as it is there."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "o.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE users (name)")
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"full|I/O"):
+            publish(sink_of(str(path)), [{"x": "x" * 1_000}] * 6_000)
+        assert os.listdir(tmp_path) == ["o.db"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+
+
 def test_parquet(tmp_path: Path) -> None:
     """Columns of all rows; and a Parquet file is a source."""
     pytest.importorskip("pyarrow")

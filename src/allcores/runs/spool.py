@@ -29,7 +29,7 @@ class Spool:
 
     @classmethod
     def beside(cls, path: str) -> Spool:
-        """On the disk of an output, which has to have the room anyway: what is called /tmp may be small, or memory.
+        """On the disk of an output: what is called /tmp may be small, or memory.
 
         Raises:
             OSError: If no file can be made there, nor where temporary files are.

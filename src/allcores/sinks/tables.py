@@ -180,6 +180,9 @@ class SqliteTable:
                 finally:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
+            except BaseException:
+                _undo(db)
+                raise
             finally:
                 db.close()
         except (sqlite3.ProgrammingError, sqlite3.DataError) as error:
@@ -187,6 +190,16 @@ class SqliteTable:
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             raise OSError(errno.ENOSPC if full else 0, str(error)) from error
+
+
+def _undo(db: sqlite3.Connection) -> None:
+    """Have the database as it was.
+
+    Where a disk is full, or fails, SQLite leaves that to whoever reads next, and the disk full until then, with a file
+    beside the database without which that is damaged.
+    """
+    with contextlib.suppress(sqlite3.Error):
+        db.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
 def _statement(table: str, names: list[str]) -> str:
