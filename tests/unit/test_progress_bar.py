@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
+import threading
 from typing import Any
 
 import pytest
 
 from allcores import Pool
-from allcores.events import PoolEvent
+from allcores.events import MapEnded, MapStarted, PoolEvent
 from allcores.monitoring import ProgressBar
 
 console = pytest.importorskip("rich.console")
@@ -48,3 +51,35 @@ def test_a_class_with_its_own_way_to_be_told_is_told_in_that_way() -> None:
         assert pool.map(abs, range(3)) == [0, 1, 2]
     assert bar.seen >= 3
     assert bar._display is None
+
+
+def test_bars_that_begin_at_the_same_moment_leave_the_streams_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One found the other's stand-in for standard output, and put that back at its end."""
+    live = pytest.importorskip("rich.live")
+    meeting, met, out = threading.Barrier(2), [], sys.stdout
+
+    class Met(live.FileProxy):  # type: ignore[misc, name-defined]
+        """Waits a moment for another one that is being put in place."""
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                met.append(meeting.wait(0.2))
+
+    monkeypatch.setattr(live, "FileProxy", Met)
+
+    def show() -> None:
+        bar = ProgressBar(console=screen())
+        bar(MapStarted(1, 3))
+        bar(MapEnded(1, 3, 0, False))
+
+    threads = [threading.Thread(target=show) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sys.stdout is out
+    finally:
+        sys.stdout = out
+    assert met == []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.events import MapEnded, MapStarted, PoolEvent, Progress, TaskFailed
 from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain
 from allcores.outcome import Kind
-from allcores.progress.bar import keep_from_children, need_rich
+from allcores.progress.bar import keep_from_children, need_rich, switching_streams
 from allcores.progress.estimate import Estimator
 from allcores.system.cores import core_budget, machine_memory
 from allcores.system.process_stats import Gauge
@@ -197,16 +197,20 @@ class LiveView:
         from rich.live import Live
 
         # It erases itself: the last picture, without workers, is printed once it is gone.
-        with (
-            contextlib.suppress(OSError, ValueError),  # nobody reads the terminal any more
-            Live(console=self._console, auto_refresh=False, transient=True) as live,
-        ):
-            while not ended.wait(self._pause_s()):
-                begun = thread_time()
-                picture = self._picture()
-                if picture is not None:
-                    live.update(picture, refresh=True)
-                self._own_s = thread_time() - begun
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the terminal any more
+            live = Live(console=self._console, auto_refresh=False, transient=True)
+            try:
+                with switching_streams():
+                    live.start()
+                while not ended.wait(self._pause_s()):
+                    begun = thread_time()
+                    picture = self._picture()
+                    if picture is not None:
+                        live.update(picture, refresh=True)
+                    self._own_s = thread_time() - begun
+            finally:
+                with switching_streams():
+                    live.stop()
 
     def _pause_s(self) -> float:
         return min(LONGEST_PAUSE_S, max(PAUSE_S, self._own_s / SHARE))

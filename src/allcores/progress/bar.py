@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,8 @@ class ProgressBar(OfSeveral):
             self._lines.clear()
             self._estimators.clear()
             if display is not None:
-                display.stop()
+                with switching_streams():
+                    display.stop()
 
     def _begin(self, event: MapStarted, key: Hashable) -> None:
         with self._lock:
@@ -84,7 +86,8 @@ class ProgressBar(OfSeveral):
                     self._display = NotebookLines(self._transient)
                 else:
                     self._display = _display(self._console, self._transient)
-                self._display.start()
+                with switching_streams():
+                    self._display.start()
             description = safe_line(self._description)
             self._lines[key] = self._display.add_task(description, total=event.total, failed="", left="")
             self._estimators[key] = Estimator(monotonic())
@@ -131,6 +134,31 @@ def need_rich() -> None:
         import rich.progress  # noqa: F401
     except ImportError as error:
         raise ImportError("the progress bar needs rich: pip install 'allcores[progress]'") from error
+
+
+#: held while a display begins or ends: see `switching_streams`
+_switching = threading.RLock()
+
+
+@contextmanager
+def switching_streams() -> Iterator[None]:
+    """A block in which a display of rich's begins or ends: one at a time, on whichever threads.
+
+    Each puts proxies in place of sys.stdout and sys.stderr, and what it found there back. Of two that begin at the same
+    moment one may find the proxy of the other, and leave it there for good: what is printed then goes to the bar's
+    stream.
+    """
+    with _switching:
+        yield
+
+
+def _after_fork() -> None:
+    global _switching
+    _switching = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def keep_from_children() -> None:
