@@ -201,7 +201,8 @@ class ClusterBackend(MindedBackend):
 
     def forget_function(self, number: int) -> None:
         """See Backend."""
-        for link in self._links.values():
+        # Copied: the minder adds and removes links without the host's lock.
+        for link in list(self._links.values()):
             link.forget.append(number)
 
     def progress(self, worker: int) -> WorkerProgress | None:
