@@ -79,10 +79,15 @@ def test_workers_are_in_the_report(source: str, method: str, role: str, tmp_path
 
 
 def check_sums(processes: list[dict[str, Any]]) -> None:
-    """What main threads did adds up to the seconds of their processes, within 2 %."""
+    """What main threads did adds up to the seconds of their processes, within 2 %.
+
+    But for the time until the sampler has its first turn, and after its last: on a busy machine that is any part of so
+    short a life, so what is missing may be more; more than there was cannot be.
+    """
     for each in processes:
         total = sum(each["main_thread"].values())
-        assert abs(total - each["seconds"]) <= 0.02 * each["seconds"] + 0.03, each
+        assert 0 < total <= 1.02 * each["seconds"] + 0.03, each
+        assert total >= 0.98 * each["seconds"] - 0.25, each
 
 
 PICKLING = """
