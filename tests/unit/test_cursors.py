@@ -390,8 +390,9 @@ def interrupted_at(step: int, work: Callable[[], object]) -> bool:
         nonlocal left
         if frame.f_code.co_name in opening or os.sep + "sources" + os.sep not in frame.f_code.co_filename:
             return None
+        # Python 3.12 tells of opcodes only once that was asked for before: of lines it always does.
         frame.f_trace_opcodes = True
-        if event == "opcode":
+        if event in ("opcode", "line"):
             left -= 1
             if not left:
                 raise KeyboardInterrupt
