@@ -10,6 +10,7 @@ from signal import SIGINT, default_int_handler, raise_signal
 
 import pytest
 
+from allcores import Pool
 from allcores.system.interrupt_hold import InterruptHold
 
 
@@ -169,3 +170,30 @@ def test_an_exception_that_passes_is_not_kept() -> None:
     hold = InterruptHold()
     gone = fail()
     assert gone is not None and gone() is None
+
+
+class Late(Exception):
+    """What a handler of another signal raises."""
+
+
+def test_a_hold_that_was_left_open_is_released() -> None:
+    """A handler has raised between its beginning and the block."""
+    hold = InterruptHold()
+    hold.__enter__()
+    assert signal.getsignal(SIGINT) is not default_int_handler
+    hold.release()
+    assert signal.getsignal(SIGINT) is default_int_handler
+    hold.release()
+    with hold:
+        pass
+    assert signal.getsignal(SIGINT) is default_int_handler
+
+
+def test_a_map_whose_hold_does_not_end_gives_ctrl_c_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise Late
+
+    monkeypatch.setattr(InterruptHold, "__exit__", raises)
+    with Pool(1, backend="serial") as pool, pytest.raises(Late):
+        pool.map(abs, range(3))
+    assert signal.getsignal(SIGINT) is default_int_handler

@@ -391,9 +391,12 @@ class Stream(Iterator[R_co]):
     @hiding
     def collect(self, results: list[Any]) -> None:
         """Append all results; those that came before an exception are there all the same."""
-        with self._reader.hold, nullcontext() if self._still is None else unchanging(self._still):
-            for part in self._reader.parts():
-                results.extend(part)
+        try:
+            with self._reader.hold, nullcontext() if self._still is None else unchanging(self._still):
+                for part in self._reader.parts():
+                    results.extend(part)
+        finally:
+            self._reader.hold.release()
         if self._reader.lost_changes.untold:
             self._reader.lost_changes.tell()
 

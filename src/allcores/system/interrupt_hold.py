@@ -51,6 +51,12 @@ class InterruptHold:
         elif self._noted:
             raise KeyboardInterrupt
 
+    def release(self) -> None:
+        """Around the block, whatever ended it: a handler that raised where it begins or ends has left Ctrl-C held."""
+        if self._holds or getsignal(SIGINT) == self._note:
+            self._give_back()
+            self._holds = False
+
     def lift(self) -> None:
         """See `lifted`."""
         if self._holds:
@@ -77,7 +83,7 @@ class InterruptHold:
         if getsignal(SIGINT) == self._note:
             try:
                 signal(SIGINT, default_int_handler)
-            except KeyboardInterrupt:  # the second one
+            except BaseException:  # the second one, or what another handler raises
                 self._give_back()
                 raise
 
