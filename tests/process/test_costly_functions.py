@@ -50,3 +50,22 @@ def test_nothing_is_said_of_many_calls_that_took_no_time(pool: Pool, monkeypatch
 
     with pool:
         assert [pool.submit(found, number).result() for number in range(30)] == [str(number) for number in range(30)]
+
+
+class Odd:
+    """Brings much along, and cannot be told from others."""
+
+    def __init__(self) -> None:
+        self.large = {number: str(number) for number in range(20_000)}
+
+    def __call__(self, number: int) -> str:
+        return self.large[number]
+
+    def __hash__(self) -> int:
+        raise RuntimeError("it has no hash")
+
+
+def test_a_function_whose_hash_raises_is_called_all_the_same(pool: Pool) -> None:
+    odd = Odd()
+    with pool:
+        assert [pool.submit(odd, number).result() for number in range(15)] == [str(number) for number in range(15)]

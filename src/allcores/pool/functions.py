@@ -168,7 +168,7 @@ class Functions:
             times, total_ns = times + 1, total_ns + took_ns
             told = times >= OFTEN and total_ns >= LONG_NS
             self._costs[target] = (-1, 0) if told else (times, total_ns)
-        except TypeError:  # of a kind that takes no weak references, or has no hash
+        except Exception:  # it takes no weak references, or its hash, which is code of the program, raises something
             return
         if told:
             caller.warn(
