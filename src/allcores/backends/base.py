@@ -152,12 +152,19 @@ class Totals(NamedTuple):
     retries: int
 
 
-def no_thread(error: RuntimeError) -> BrokenPool:
-    """For a pool whose own thread cannot be started: a limit of the machine, or an interpreter that is ending."""
-    return BrokenPool(
-        f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
-        "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
-    )
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread of a pool's own.
+
+    Raises:
+        BrokenPool: None can be had: a limit of the machine, or an interpreter that is ending.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise BrokenPool(
+            f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
+            "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
+        ) from error
 
 
 class Host(Protocol):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from allcores.backends.base import Host, no_thread
+from allcores.backends.base import Host, start_thread
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ class MindedBackend:
         """Start the minder. Raises BrokenPool if no thread can be had."""
         self._host = host
         minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
-        try:
-            minder.start()
-        except RuntimeError as error:
-            raise no_thread(error) from error
+        start_thread(minder)
         self._minder = minder
 
     def _mind(self) -> None:

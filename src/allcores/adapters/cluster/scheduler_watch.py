@@ -10,7 +10,7 @@ from allcores.adapters.cluster.base import Cluster, SchedulerLost
 from allcores.adapters.cluster.delays import ask_delays
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.silence import Silence
-from allcores.backends.base import no_thread
+from allcores.backends.base import start_thread
 from allcores.system.clock import monotonic_ns
 
 #: Between two looks at which nodes there are, seconds; the second while one is wanted.
@@ -68,10 +68,7 @@ class SchedulerWatch:
             BrokenPool: No thread can be had.
         """
         watcher = threading.Thread(target=self._watch, name=f"allcores-{name}-nodes", daemon=True)
-        try:
-            watcher.start()
-        except RuntimeError as error:
-            raise no_thread(error) from error
+        start_thread(watcher)
         self._watcher = watcher
 
     def look_soon(self) -> None:

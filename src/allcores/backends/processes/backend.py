@@ -24,7 +24,7 @@ from allcores.backends.base import (
     LaunchesEnded,
     SetupFailed,
     WorkerInit,
-    no_thread,
+    start_thread,
 )
 from allcores.backends.processes.caller_wait import CallerWait
 from allcores.backends.processes.connection import WorkerConnection
@@ -201,10 +201,10 @@ class ProcessBackend:
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, name=f"allcores-{host.name}", daemon=True)
         try:
-            self._thread.start()
-        except RuntimeError as error:
+            start_thread(self._thread)
+        except BrokenPool:
             self._let_go()
-            raise no_thread(error) from error
+            raise
 
     def _find(self, worker: int, sequence: int) -> Chunk | None:
         assignment = self._host.assignment(worker, sequence)
