@@ -260,9 +260,6 @@ class Execution:
                     raise
                 self._interrupted = interrupt
                 self.stop()
-            except BaseException:
-                self._hold.release()
-                raise
             if output.items:
                 items, output.items = output.items, []
                 self._tell()
