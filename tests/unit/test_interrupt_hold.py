@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
+import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from signal import SIGINT, default_int_handler, raise_signal
 
 import pytest
+from tests.process.interrupting import Interrupting
 
-from allcores import Pool
+from allcores import Pipeline, Pool
+from allcores.system import interrupt_hold
 from allcores.system.interrupt_hold import InterruptHold
 
 
@@ -189,11 +193,53 @@ def test_a_hold_that_was_left_open_is_released() -> None:
     assert signal.getsignal(SIGINT) is default_int_handler
 
 
-def test_a_map_whose_hold_does_not_end_gives_ctrl_c_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def map_in_a_pool() -> None:
+    with Pool(1, backend="serial") as pool:
+        pool.map(abs, range(3))
+
+
+def read_a_pipeline() -> None:
+    list(Pipeline().map(abs).imap(range(3), workers=1, backend="serial"))
+
+
+@pytest.mark.parametrize("runs", [map_in_a_pool, read_a_pipeline])
+def test_what_ends_while_it_holds_gives_ctrl_c_back(runs: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     def raises(*_: object) -> None:
         raise Late
 
     monkeypatch.setattr(InterruptHold, "__exit__", raises)
-    with Pool(1, backend="serial") as pool, pytest.raises(Late):
-        pool.map(abs, range(3))
+    with pytest.raises(Late):
+        runs()
     assert signal.getsignal(SIGINT) is default_int_handler
+
+
+def test_ctrl_c_at_any_line_of_a_lifted_part_or_its_ends_is_between_steps() -> None:
+    """Python looks for signals at its two ends too, where the hold is not told of what is raised."""
+    steps: list[str] = []
+
+    def part() -> None:
+        with hold:
+            steps.append("begun")
+            steps.append("ended")
+            with hold.lifted:
+                sum([])
+            steps.append("begun")
+            steps.append("ended")
+
+    for at in itertools.count(1):
+        hold = InterruptHold()
+        steps.clear()
+        interrupting = Interrupting(at, [interrupt_hold], [part.__code__])
+        try:
+            sys.settrace(interrupting)
+            part()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        if interrupting.left > 0:
+            break
+        assert not hold.torn, at
+        assert signal.getsignal(SIGINT) is default_int_handler
+        assert steps.count("begun") == steps.count("ended"), at
+    assert at > 20

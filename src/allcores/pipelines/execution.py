@@ -205,6 +205,7 @@ class Execution:
             hide(error)
             raise
         finally:
+            self._hold.release()
             self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:

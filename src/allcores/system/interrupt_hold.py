@@ -42,12 +42,14 @@ class InterruptHold:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         whole, self._whole = self._whole, None
+        # Python looks for signals also between the end of a lifted part and `lower`, which then is not called.
+        lifted = self._holds and getsignal(SIGINT) is default_int_handler
         if self._holds:
             self._give_back()
             self._holds = False
         if isinstance(error, KeyboardInterrupt):
             # Or a second one, which is not to be kept waiting.
-            self.torn = error is not whole or self._noted
+            self.torn = not (lifted or error is whole) or self._noted
         elif self._noted:
             raise KeyboardInterrupt
 
