@@ -18,7 +18,7 @@ distinct message.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import zlib
 from array import array
@@ -78,7 +78,8 @@ def sketch(sketcher: Sketcher, record: Record) -> dict[str, Any]:
 
 
 def _packed(numbers: list[int]) -> str:
-    return base64.b85encode(array("I", numbers).tobytes()).decode()
+    # Not base 85, which Python does in Python: it took a third of all that the program does with a message.
+    return binascii.b2a_base64(array("I", numbers).tobytes(), newline=False).decode()
 
 
 class Groups:
@@ -93,8 +94,8 @@ class Groups:
         self._parents: dict[int, int] = {}  # union-find of near ones
         self._ids: dict[int, str] = {}
         self._digests: dict[int, str] = {}
-        #: signatures of those that are seen, and not yet compared
-        self._waiting: dict[int, bytes] = {}
+        #: those that are seen, and not yet compared -> the bands that they share with others
+        self._waiting: dict[int, list[list[int]]] = {}
         #: for each band, its content as a number -> the position that has it, or several: those of the smallest digests
         self._bands: list[dict[int, int | list[int]]] = []
         self._shingles: dict[int, bytes] = {}
@@ -112,39 +113,40 @@ class Groups:
         if (packed := record.get("_bands")) is None:
             return
         self._digests[position] = digest
-        self._shingles[position] = base64.b85decode(record["_shingles"])
-        self._waiting[position] = signature = base64.b85decode(packed)
-        for band, content in self._places(signature):
+        self._shingles[position] = binascii.a2b_base64(record["_shingles"])
+        self._waiting[position] = shared = []
+        rank = self._digests.__getitem__
+        for band, content in self._places(binascii.a2b_base64(packed)):
             there = band.setdefault(content, position)
             if isinstance(there, list):
-                insort(there, position, key=self._digests.__getitem__)
+                insort(there, position, key=rank)
                 del there[MOST_COMPARED:]
+                shared.append(there)
             elif there != position:
-                band[content] = sorted((there, position), key=self._digests.__getitem__)
+                band[content] = pair = sorted((there, position), key=rank)
+                shared.append(pair)
+                if there in self._waiting:
+                    self._waiting[there].append(pair)
 
     def _settle(self) -> None:
         """Compare those that were seen since the last time, and join the near ones."""
-        for position, signature in self._waiting.items():
+        for position, shared in self._waiting.items():
             mine: frozenset[int] | None = None
-            compared = set[int]()
-            for other in self._candidates(position, signature):
-                if other not in compared:
-                    compared.add(other)
-                    if self._root(other) != self._root(position):
-                        mine = mine or frozenset(array("I", self._shingles[position]))
-                        if self._are_near(mine, self._shingles[other]):
-                            self._join(other, position)
+            for other in self._candidates(position, shared):
+                if self._root(other) != self._root(position):
+                    mine = mine or frozenset(array("I", self._shingles[position]))
+                    if self._are_near(mine, self._shingles[other]):
+                        self._join(other, position)
         self._waiting.clear()
 
-    def _candidates(self, position: int, signature: bytes) -> Iterator[int]:
-        """What one is to be compared with, for they share a band; some more than once."""
-        rank = self._digests.__getitem__
-        for band, content in self._places(signature):
-            there = band[content]
-            if isinstance(there, list):
-                # Of two that are both kept, the later one is compared with the earlier.
-                kept = len(there) < MOST_COMPARED or rank(position) <= rank(there[-1])
-                yield from (other for other in there if other < position or not kept)
+    def _candidates(self, position: int, shared: list[list[int]]) -> set[int]:
+        """What one is to be compared with, for they share a band."""
+        found: set[int] = set()
+        for there in shared:
+            # Of two that are both kept, the later one is compared with the earlier.
+            kept = len(there) < MOST_COMPARED or self._digests[position] <= self._digests[there[-1]]
+            found.update([other for other in there if other < position] if kept else there)
+        return found
 
     def _places(self, signature: bytes) -> Iterator[tuple[dict[int, int | list[int]], int]]:
         """Each band, and what the signature has there."""
