@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,34 @@ def test_options_of_benchmarks_exist(page: Path) -> None:
         if missing or not texts:
             wrong[command] = missing or ["no such script"]
     assert wrong == {}
+
+
+def extras_named(text: str) -> set[str]:
+    """Those of `pip install 'allcores[x,y]'`, "the extra `x`", and of columns that are called extra."""
+    found = {extra.strip() for named in re.findall(r"allcores\[([a-z0-9,\s-]+)\]", text) for extra in named.split(",")}
+    found |= set(re.findall(r"\bextra `([a-z0-9-]+)`", text))
+    column: int | None = None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            column = None
+        elif column is None:
+            column = cells.index("extra") if "extra" in cells else len(cells)
+        elif column < len(cells):
+            found |= set(re.findall(r"`([^`]+)`", cells[column]))
+    return found
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=name)
+def test_extras_exist(page: Path) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras_named(page.read_text()) <= known.keys()
+
+
+def test_an_extra_is_found_wherever_it_is_named() -> None:
+    table = "| a | extra |\n|---|---|\n| `x` | `one` |\n"
+    text = f"{table}\nthe extra `two`: `pip install 'allcores[three,four]'`\n| `y` | `z` |\n"
+    assert extras_named(text) == {"one", "two", "three", "four"}
 
 
 def test_a_command_with_an_option_that_is_not_there_is_found() -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from allcores import SliceError, UsageError, slices
 from allcores.slices import Slice, Slices
+from allcores.slices.line_file import COMPRESSED, UTF_16
 from allcores.slices.source import SLICE_BYTES, rows_per_slice
 from allcores.transport.references import MOST_OPEN, Arrivals, OpenFiles, Reference
 
@@ -69,6 +70,7 @@ def test_slices_are_a_sequence(total: int, step: int) -> None:
 @given(content=st.lists(st.binary(max_size=20)).map(b"\n".join), step=st.integers(1, 50))
 def test_lines_are_whole_and_complete(content: bytes, step: int) -> None:
     """However the borders lie, every line comes once; each slice begins after a line end and ends with one."""
+    assume(not content.startswith((*COMPRESSED, *UTF_16)))
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
@@ -98,6 +100,16 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def text(folder: Path) -> str:
     (folder / "text").write_text("no array, no table, no data set\n" * 10)
     return str(folder / "text")
+
+
+def packed(folder: Path, library: str) -> str:
+    (folder / "packed").write_bytes(importlib.import_module(library).compress(b"a line\n" * 100))
+    return str(folder / "packed")
+
+
+def utf_16(folder: Path) -> str:
+    (folder / "utf-16").write_text("a line\n" * 100, encoding="utf-16")
+    return str(folder / "utf-16")
 
 
 def array(folder: Path, value: Any) -> str:
@@ -144,6 +156,11 @@ def truncated(path: str) -> str:
         (lambda f: slices.memmap(text(f), "float64", offset=1), "319 bytes after offset=1, not a multiple of 8"),
         (lambda f: slices.memmap(text(f), "float64", 41), "needs 328 bytes and it has 320"),
         (lambda f: slices.lines(text(f), slice_bytes=0), "slice_bytes=0 must be"),
+        (lambda f: slices.lines(packed(f, "gzip")), "packed is compressed, .*: unpack it first, or stream"),
+        (lambda f: slices.lines(packed(f, "bz2")), "packed is compressed"),
+        (lambda f: slices.lines(packed(f, "lzma")), "packed is compressed"),
+        (lambda f: slices.lines(packed(f, "zstandard")), "packed is compressed"),
+        (lambda f: slices.lines(utf_16(f)), "utf-16 is UTF-16, .*: save it as UTF-8"),
         (lambda f: slices.hdf5(text(f), "x"), "cannot open .*text as HDF5"),
         (lambda f: slices.hdf5(hdf5(f), "image"), "image is no data set of .*: did you mean /images"),
         (lambda f: slices.hdf5(hdf5(f), "/deep"), "/deep is a group in .*: "),
@@ -158,6 +175,7 @@ def test_a_source_that_cannot_be(make: Callable[[Path], Slices], sentence: str, 
     """One sentence that names the file, when the source is made."""
     pytest.importorskip("h5py")
     pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("zstandard")
     with pytest.raises(UsageError, match=sentence) as caught:
         make(tmp_path)
     assert "\n" not in str(caught.value)

@@ -106,7 +106,7 @@ def lines(path: str | os.PathLike[str], *, slice_bytes: int | None = None) -> Sl
             inside of it are b"".
 
     Raises:
-        UsageError: If there is no such file.
+        UsageError: If there is no such file, or it is compressed or UTF-16.
     """
     return _room("line_file", "", "").lines(path, slice_bytes)  # type: ignore[no-any-return]
 

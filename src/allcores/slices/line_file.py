@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import IO
 
+from allcores.errors import UsageError
 from allcores.formatting import size_text
 from allcores.slices.source import SLICE_BYTES, SlicedFile, Slices, Stamp, whole
 
@@ -18,6 +19,14 @@ from allcores.slices.source import SLICE_BYTES, SlicedFile, Slices, Stamp, whole
 LINE_BYTES_MAX = 256 * 1024 * 1024
 #: Bytes that are read at a time in search of a line's end.
 STRIDE_BYTES = 64 * 1024
+#: How files begin that have no lines which could be found from anywhere in them.
+COMPRESSED = (
+    b"\x1f\x8b\x08",
+    b"\x28\xb5\x2f\xfd",
+    b"\xfd7zXZ\x00",
+    *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
+)
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,18 @@ def _after_newline(file: IO[bytes], position: int, limit: int) -> int | None:
 def lines(path: str | os.PathLike[str], slice_bytes: int | None) -> Slices:
     """See `allcores.slices.lines`."""
     stamp = Stamp.of(path)
+    try:
+        with open(stamp.path, "rb", buffering=0) as file:
+            start = file.read(16)
+    except OSError as error:
+        raise UsageError(f"cannot read {stamp.name}: {error.strerror or error}") from None
+    if start.startswith(COMPRESSED):
+        raise UsageError(
+            f"{stamp.name} is compressed, so it cannot be read from the middle: unpack it first, or stream its lines"
+            " (gzip.open(path) and its like are inputs, too)"
+        )
+    if start.startswith(UTF_16):
+        raise UsageError(f"{stamp.name} is UTF-16, whose lines do not end with the byte 10: save it as UTF-8")
     return Slices(
         LineFile(stamp), stamp.size, SLICE_BYTES if slice_bytes is None else whole(slice_bytes, "slice_bytes")
     )
