@@ -163,6 +163,25 @@ def test_a_database_that_cannot_grow_is_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["o.csv", "o.parquet", "o.db", "o.jsonl"])
+def test_rows_without_a_field_are_rows(name: str, tmp_path: Path) -> None:
+    """All of them, or some; none make no row."""
+    for number, (values, rows) in enumerate([([{}, {}], 2), ([{}, {"a": 1}], 2), ([], 0)]):
+        path = tmp_path / f"{number}{name}"
+        publish(sink_of(f"{path}:found" if name == "o.db" else path), values)
+        if name == "o.csv":
+            with path.open(newline="") as file:
+                found = len(list(csv.DictReader(file)))
+        elif name == "o.parquet":
+            found = pytest.importorskip("pyarrow.parquet").read_table(path).num_rows
+        elif name == "o.db":
+            with contextlib.closing(sqlite3.connect(path)) as db:
+                ((found,),) = db.execute("SELECT count(*) FROM found")
+        else:
+            found = len(path.read_text().splitlines())
+        assert found == rows
+
+
 def test_parquet(tmp_path: Path) -> None:
     """Columns of all rows; and a Parquet file is a source."""
     pytest.importorskip("pyarrow")

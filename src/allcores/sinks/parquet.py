@@ -13,7 +13,7 @@ from allcores.errors import UsageError
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
 from allcores.sinks.publishing import published
-from allcores.sinks.rows import RowFunction, RowRules, rows_of, values_fit
+from allcores.sinks.rows import NO_FIELD, RowFunction, RowRules, rows_of, values_fit
 from allcores.sources.parquet import ROWS, open_pyarrow
 
 
@@ -53,9 +53,12 @@ class ParquetFile:
     def _write(self, arrow: Any, entries: Entries, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
         try:
             schema = arrow.schema([])
+            rows: list[dict[str, Any]] = []
             for rows in _batches(rows_of(entries, self.path)):
                 part = arrow.Table.from_pylist(rows, schema=_names(arrow, rows)).schema
                 schema = arrow.unify_schemas([schema, part], promote_options="permissive")
+            if rows and not schema:
+                schema = arrow.schema([(NO_FIELD, arrow.null())])
             # Objects without any name cannot be in a Parquet file: such a column is JSON text.
             as_text = [field.name for field in schema if _has_nameless(arrow, field.type)]
             for name in as_text:

@@ -17,6 +17,8 @@ from allcores.formatting import kind_text
 from allcores.sinks.base import Block, Entries
 from allcores.sinks.json_text import NotJson, to_json
 
+#: the one column of a table whose rows have no field: without any, there would be no rows
+NO_FIELD = "nothing"
 #: what SQLite takes unless it was compiled for more or fewer
 SQLITE_COLUMNS_MAX = 2_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -193,12 +195,17 @@ def rows_of(entries: Entries, path: str) -> Iterator[dict[str, Any]]:
 
 
 def field_names(entries: Entries, path: str) -> list[str]:
-    """The names of all fields, in the order in which they first appear."""
+    """The names of all fields, in the order in which they first appear; `NO_FIELD` alone if rows have none.
+
+    Empty if there is no row.
+    """
     names: dict[str, None] = {}
+    some = False
     for row in rows_of(entries, path):
+        some = True
         if row.keys() - names.keys():
             names.update(dict.fromkeys(row))
-    return list(names)
+    return list(names) or [NO_FIELD] * some
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from allcores.failpoints import failpoint
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
 from allcores.sinks.publishing import published
-from allcores.sinks.rows import SQLITE_COLUMNS_MAX, RowFunction, RowRules, field_names, rows_of, sql_name, values_fit
+from allcores.sinks.rows import NO_FIELD, SQLITE_COLUMNS_MAX, RowFunction, RowRules, field_names, rows_of, sql_name, values_fit
 from allcores.sources.compression import without_compression
 
 #: a comment in the statement that makes a table, which SQLite keeps: it says that the table may be replaced
@@ -153,7 +153,7 @@ class SqliteTable:
         columns: dict[str, str] = {}
         for name in field_names(entries, where):
             columns.setdefault(sql_name(name), name)
-        names = list(columns.values()) or ["nothing"]
+        names = list(columns.values()) or [NO_FIELD]
         if len(names) > SQLITE_COLUMNS_MAX:
             raise UsageError(
                 f"all items together gave {len(names):,} names, and a table of SQLite has at most"
@@ -208,8 +208,6 @@ def _statement(table: str, names: list[str]) -> str:
 
 
 def _stored_row(row: dict[str, Any], columns: dict[str, str]) -> list[Any]:
-    if not columns:
-        return [None]
     values = {sql_name(name): value for name, value in row.items()}
     return [_stored(values.get(key)) for key in columns]
 
