@@ -17,7 +17,16 @@ from allcores.failpoints import failpoint
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
 from allcores.sinks.publishing import published
-from allcores.sinks.rows import NO_FIELD, SQLITE_COLUMNS_MAX, RowFunction, RowRules, field_names, rows_of, sql_name, values_fit
+from allcores.sinks.rows import (
+    NO_FIELD,
+    SQLITE_COLUMNS_MAX,
+    RowFunction,
+    RowRules,
+    field_names,
+    rows_of,
+    sql_name,
+    values_fit,
+)
 from allcores.sources.compression import without_compression
 
 #: a comment in the statement that makes a table, which SQLite keeps: it says that the table may be replaced
