@@ -35,6 +35,7 @@ class Patient:
     def __init__(self, store: StoreReading, until: float | None = None) -> None:
         self._store = store
         self._until = until
+        self._begun = time.monotonic()
 
     def change_number(self) -> int:
         """As of the store."""
@@ -45,9 +46,11 @@ class Patient:
         return self._patiently(lambda: self._store.get(id))
 
     def wait_for_change(self, since: int, timeout: float) -> int:
-        """As of the store; the time for which the server is away counts."""
+        """As of the store; the time for which the server is away counts. What comes soon is noticed soon."""
         end = time.monotonic() + timeout
-        return self._patiently(lambda: self._store.wait_for_change(since, max(0.0, end - time.monotonic())))
+        return self._patiently(
+            lambda: self._store.wait_for_change(since, max(0.0, end - time.monotonic()), begun=self._begun)
+        )
 
     def _patiently(self, call: Callable[[], R]) -> R:
         end: float | None = None

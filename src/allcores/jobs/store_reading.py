@@ -20,6 +20,14 @@ from allcores.system.forks import renew_in_children
 
 #: seconds between two looks for changes of other processes, however many threads wait for them
 LOOK_S = 0.1
+#: ... of who has just begun to wait for the end of a job: a short one ends within milliseconds. Then a part of the
+#: time waited so far: what is seen late is late by an eighth.
+SOON_S, SOON_PARTS = 0.001, 8
+
+
+def pause_s(waited: float | None) -> float:
+    """Seconds between two looks of who has waited for so many, for what may come soon; None: it may come whenever."""
+    return LOOK_S if waited is None else min(LOOK_S, max(SOON_S, waited / SOON_PARTS))
 
 
 class StoreReading:
@@ -129,11 +137,17 @@ class StoreReading:
                 self._condition.notify_all()
         return number
 
-    def wait_for_change(self, since: int, timeout: float) -> int:
+    def wait_for_change(self, since: int, timeout: float, *, begun: float | None = None) -> int:
         """Wait until the change number is another one than is known; returns it, or `since` when time is up.
 
         It is above it, or below where a crash of the server has set it back. A change of this process ends the wait at
         once; one of another process is noticed within 100 ms, by one look for all threads that wait.
+
+        Args:
+            since: What is known.
+            timeout: Seconds.
+            begun: When the caller began to wait for what may come soon, by the monotonic clock: the less time has
+                passed since, the sooner a change is noticed.
         """
         end = time.monotonic() + timeout
         while True:
@@ -142,11 +156,12 @@ class StoreReading:
                 if last > since or now >= end:
                     return max(last, since)
                 # Below: this process has not heard of it yet, or it was set back.
-                looks = last < since or now - self._looked >= LOOK_S
+                pause = pause_s(None if begun is None else now - begun)
+                looks = last < since or now - self._looked >= pause
                 if looks:
                     self._looked = now
                 else:
-                    self._condition.wait(min(end - now, LOOK_S))
+                    self._condition.wait(min(end - now, pause))
             if looks and (number := self.change_number()) < since:
                 return number
 

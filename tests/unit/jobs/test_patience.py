@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from allcores.cli import jobs
 from allcores.cli.exits import CommandError, Exit
-from allcores.jobs import Job, JobStore, Queue, Registry, patience
+from allcores.jobs import Job, JobStore, Queue, Registry, patience, store_reading
 from allcores.jobs.errors import StoreAway
 from allcores.jobs.model import Finished, State
 
@@ -84,6 +85,7 @@ class Away:
 
     def __init__(self, goes: float, comes: float) -> None:
         self.now = 0.0
+        self.begun: list[float] = []
         self._goes = goes
         self._comes = comes
 
@@ -101,7 +103,8 @@ class Away:
         self._ask()
         return 7
 
-    def wait_for_change(self, since: int, timeout: float) -> int:
+    def wait_for_change(self, since: int, timeout: float, *, begun: float) -> int:
+        self.begun.append(begun)
         end = self.now + timeout
         if timeout > 0:
             self._ask()
@@ -139,3 +142,21 @@ def test_patience_ends_with_the_time_that_is_given(monkeypatch: pytest.MonkeyPat
     with pytest.raises(StoreAway):
         waiter(monkeypatch, store, 900.0).change_number()
     assert store.now == 80.0
+
+
+def test_the_end_of_a_short_job_is_noticed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that another process runs: within a millisecond or two at first, later within a tenth of a second."""
+    store = Away(goes=math.inf, comes=math.inf)
+    store.now = 3.0
+    patient = waiter(monkeypatch, store)
+    patient.wait_for_change(7, 5.0)
+    patient.wait_for_change(7, 5.0)
+    assert store.begun == [3.0, 3.0]
+    now, looks = 0.0, []
+    while now < 10.0:
+        now += store_reading.pause_s(now)
+        looks.append(now)
+    assert len([each for each in looks if each < 0.01]) >= 8
+    assert len([each for each in looks if each < 1.0]) <= 60
+    assert len([each for each in looks if each >= 1.0]) <= 91
+    assert store_reading.pause_s(None) == store_reading.LOOK_S
