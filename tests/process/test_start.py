@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import socket
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.contract.backends.support import needs_linux
 
 import allcores
+from allcores.backends.processes import templates
 from allcores.system import own_imports
 
 METHODS = ("template", "fork", "spawn")
@@ -185,3 +192,46 @@ def test_the_command_line_without_standard_descriptors(
     if not sentence:
         written = tmp_path / "out.jsonl"
         assert (written.read_text() if written.exists() else ended.stdout) == "2\n3\n"
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    """As programs have it that ask other machines. The next pool starts a template of its own."""
+    templates.shutdown()
+    socket.setdefaulttimeout(0.001)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+def never_waiting(*_: object) -> tuple[int, list[str]]:
+    """This process, and its sockets of which the kernel knows that they do not wait."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            number = int(name)
+            if stat.S_ISSOCK(os.fstat(number).st_mode) and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_NONBLOCK:
+                found.append(name)
+    return os.getpid(), found
+
+
+def set_default_timeout() -> None:
+    socket.setdefaulttimeout(0.001)
+
+
+@needs_linux
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+def test_a_default_timeout_of_sockets_concerns_none_of_ours(method: str, default_timeout: None) -> None:
+    """A worker waits for what comes next, and is the same one then."""
+    with allcores.Pool(1, start_method=method) as pool:
+        first = pool.submit(never_waiting).result()
+        assert pool.map(never_waiting, range(3), chunk=1) == [first] * 3 and first[1] == []
+        assert pool.statistics().workers_started == 1
+
+
+@needs_linux
+def test_a_default_timeout_that_a_preload_function_has_set_is_for_its_tasks(default_timeout: None) -> None:
+    with allcores.Pool(1, preload=set_default_timeout) as pool:
+        first = pool.submit(never_waiting).result()
+        assert pool.submit(never_waiting).result() == first and first[1] == []
+        assert pool.submit(socket.getdefaulttimeout).result() == 0.001

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import threading
 from typing import Any
@@ -22,6 +21,7 @@ from allcores.jobs.results import encode, keeping, kept
 from allcores.jobs.running_job import RunningJob
 from allcores.jobs.tasks import Registry
 from allcores.system import own_imports, posix, procfs
+from allcores.system.sockets import socket_of
 
 #: exit code of one whose supervisor is gone
 EXIT_ALONE = 3
@@ -92,7 +92,7 @@ def main(descriptor: int, order: int, parent: int) -> None:
     posix.die_with_parent(parent)
     posix.adopt_orphans()
     own_imports.install()
-    pipe = MessagePipe(socket.socket(fileno=posix.move_fd_high(descriptor)))
+    pipe = MessagePipe(socket_of(posix.move_fd_high(descriptor)))
     supervisor = SupervisorOfProcess(pipe)
     with open(order, "rb") as file:
         file.seek(0)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from allcores.jobs.messages import MessagePipe
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer
 from allcores.system import environment, fork_lock, posix, procfs
+from allcores.system.sockets import socket_pair
 
 #: seconds between SIGTERM and SIGKILL
 TERMINATE_S = 0.25
@@ -95,7 +95,7 @@ class JobProcess:
         with fork_lock.ForkLock(), open(posix.anonymous_file("job"), "wb") as file:
             file.write(json.dumps(order).encode())
             file.flush()
-            ours, theirs = socket.socketpair()
+            ours, theirs = socket_pair()
             with theirs:
                 source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
                 code = (

@@ -27,6 +27,7 @@ from importlib import import_module
 
 from allcores.system import posix
 from allcores.system.posix import move_fd_high, reap
+from allcores.system.sockets import socket_of
 from allcores.transport import authkey, inheritance, tracker
 from allcores.transport.exceptions import pack_error
 from allcores.transport.pickling import dumps
@@ -57,7 +58,7 @@ def run(control_descriptor: int, parent: int) -> None:
         parent: Pid of the program's template, which has forked this process.
     """
     # Out of the way of what the preload function opens and closes, and not for the programs that it starts.
-    control = socket.socket(fileno=move_fd_high(control_descriptor))
+    control = socket_of(move_fd_high(control_descriptor))
     template = _Template(control, parent)
     try:
         template.serve()

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import sys
 import threading
 
 from allcores.system.posix import move_fd_high
+from allcores.system.sockets import socket_of
 from allcores.transport import process_role
 from allcores.transport.positions import PHASE_IDLE
 from allcores.transport.status_board import PHASE, Board
@@ -103,7 +103,7 @@ def serve(
     below.clear()
     below.update(environ)
     below[b"ALLCORES_BUDGET"] = str(share).encode()
-    pipe = socket.socket(fileno=move_fd_high(pipe_descriptor))
+    pipe = socket_of(move_fd_high(pipe_descriptor))
     main.kept.append(board_descriptor)
     board = Board(board_descriptor, slots)
     watcher = _Watcher(pipe.fileno(), board.slot(slot_number))

@@ -14,6 +14,7 @@ import sys
 from allcores.shared_memory.worker_side import WorkerMemory
 from allcores.system import posix
 from allcores.system.posix import move_fd_high
+from allcores.system.sockets import socket_of
 from allcores.transport import (
     authkey,
     chunk_ends,
@@ -104,7 +105,7 @@ def _serve(
     if preloaded is not None:
         _reseed()
     state = preloaded or ()
-    pipe = socket.socket(fileno=move_fd_high(pipe_descriptor))
+    pipe = socket_of(move_fd_high(pipe_descriptor))
     board.slot(slot_number)[PID] = os.getpid()
 
     def lost(error: OSError) -> None:

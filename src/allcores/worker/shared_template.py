@@ -22,6 +22,7 @@ import struct
 import sys
 
 from allcores.system import posix
+from allcores.system.sockets import socket_of
 from allcores.transport import process_role
 from allcores.worker import fork_server, process_reset
 
@@ -45,7 +46,7 @@ def run(control_descriptor: int) -> None:
         _let_go_of_surroundings()
         gc.collect()
         gc.freeze()
-        _SharedTemplate(socket.socket(fileno=posix.move_fd_high(control_descriptor))).serve()
+        _SharedTemplate(socket_of(posix.move_fd_high(control_descriptor))).serve()
     finally:
         os._exit(0)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,16 @@ def test_the_stack_of_a_running_job(running: Running, tmp_path: Path, task: str)
         assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled"
     with pytest.raises(UsageError, match="has ended, or runs no job"):
         stacks.of_process(running.store.folder, os.getppid())
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    socket.setdefaulttimeout(0.001)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+def test_a_default_timeout_of_sockets_ends_no_job(default_timeout: None, running: Running) -> None:
+    """A module of tasks may set one, for what it asks other machines."""
+    job = running.run("with_job", {"n": 10})
+    assert (job.state, job.result) == ("succeeded", sum(n * n for n in range(10)))

@@ -19,6 +19,7 @@ from typing import Protocol
 from allcores.backends.processes import templates
 from allcores.system import cores, posix, procfs
 from allcores.system.inheritable import umask
+from allcores.system.sockets import socket_pair
 from allcores.transport import authkey, surroundings, tracker
 from allcores.transport.surroundings import Surroundings
 from allcores.worker import shared_template
@@ -165,7 +166,7 @@ class TemplateLauncher:
                 # Another thread of the program may have gone elsewhere since: then it is left to its name.
                 if around.folder is None or os.path.samestat(os.fstat(folder), os.stat(around.folder)):
                     files.append(folder)
-            ours, theirs = socket.socketpair()
+            ours, theirs = socket_pair()
             sent.callback(theirs.close)
             kept.callback(ours.close)
             self._told, told = os.pipe()

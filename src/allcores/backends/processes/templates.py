@@ -27,6 +27,7 @@ import threading
 
 from allcores.system import environment, fork_lock, own_imports, posix
 from allcores.system.inheritable import inheritable
+from allcores.system.sockets import socket_pair
 from allcores.transport import process_role
 
 #: seconds that the program's template may take to take a request: it is busy for some milliseconds at most
@@ -58,7 +59,7 @@ class SharedTemplate:
         self.status: int | None = None
         self._gone = False
         self._end_lock = threading.Lock()
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
         # What we import comes from where Python keeps it: not from the working folder, and from the folder of
         # allcores only allcores itself. Functions of the program find theirs once its sys.path is there.

@@ -9,7 +9,6 @@ import contextlib
 import heapq
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +25,7 @@ from allcores.shared_memory.parent_side import ParentMemory
 from allcores.system import fork_lock as forks
 from allcores.system import poller, posix, procfs
 from allcores.system.clock import monotonic_ns
+from allcores.system.sockets import socket_pair
 from allcores.transport import frames, inheritance, main_names, pickling, tracker
 from allcores.transport.status_board import Board, size
 from allcores.transport.surroundings import Surroundings
@@ -225,7 +225,7 @@ class WorkerTable:
             notes = self._notes[slot] = posix.anonymous_file("notes")
         os.truncate(notes, 0)
         os.lseek(notes, 0, os.SEEK_SET)
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         ours.setblocking(False)
         connection = WorkerConnection(worker, slot, ours)
         self.connections[worker] = connection
