@@ -204,6 +204,29 @@ def close_standard_streams() -> str:
     return "silent"
 
 
+class OnlyWrites:
+    """All that `print` asks for, and none of what else a stream has."""
+
+    def __init__(self, below: Any) -> None:
+        self.below = below
+
+    def write(self, text: str) -> None:
+        self.below.write(text)
+
+
+def print_through_an_object() -> str:
+    if type(sys.stdout) is not OnlyWrites:
+        sys.stdout = OnlyWrites(sys.__stdout__)
+    print("p" * 100)
+    return "printed"
+
+
+def print_where_python_would() -> str:
+    sys.stdout = sys.__stdout__
+    print("w" * 100)
+    return "printed"
+
+
 def read_standard_input() -> str:
     return sys.stdin.read()
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from tests.contract.backends.support import needs_linux
-from tests.process import crimes
+from tests.process import crimes, scripts
 from tests.process.waiting import Bell, Watcher, ring, wait_full_strength, wait_gone
 
 from allcores import Kind, Limits, NotPicklable, Outcome, Pool, Retry, TaskExited, TaskTimeout, WorkerLost, events
@@ -260,6 +261,42 @@ def test_printing_megabytes(watcher: Watcher, capfd: pytest.CaptureFixture[str])
     out, err = capfd.readouterr()
     assert (out.count("o"), out.count("O")) == (4_000_000, 4_000_000)
     assert (err.count("e"), err.count("E")) == (4_000_000, 4_000_000)
+
+
+@pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+@pytest.mark.parametrize("method", ["template", "fork", "spawn"])
+def test_what_stands_in_for_standard_output_need_only_write(method: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its worker is as good as before, and what it was written to is written out."""
+    with Pool(1, start_method=method) as pool:
+        crime = ["print_through_an_object"] * 3
+        assert pool.map(crimes.run, crime, chunk=1) == ["printed"] * 3
+        assert pool.map(crimes.run, crime) == ["printed"] * 3
+        assert pool.statistics().workers_started == 1
+    out, err = capfd.readouterr()
+    assert (out.count("p"), err) == (600, "")
+
+
+FORKED = """
+import sys, allcores
+from tests.process import crimes
+print("header")
+sys.stdin.readline()
+with allcores.Pool(2, start_method=sys.argv[1]) as pool:
+    found = pool.map(crimes.run, ["read_standard_input", "print_where_python_would"] * 2, chunk=1)
+print([each for each in found if each != "printed"], sys.stdin.readline())
+"""
+
+
+@pytest.mark.parametrize("method", ["template", "fork", "spawn"])
+def test_a_forked_worker_neither_reads_nor_writes_what_is_the_program_s(method: str, tmp_path: Path) -> None:
+    """Of its input it has read ahead, and of its output some is still to be written."""
+    (tmp_path / "script.py").write_text(FORKED)
+    arguments = ["-W", "ignore", str(tmp_path / "script.py"), method]
+    with scripts.running(arguments, folder=tmp_path, stdin=subprocess.PIPE) as process:
+        ended = scripts.finish(process, "first\nsecond\nthird\n")
+    assert (ended.err, ended.code) == ("", 0)
+    lines = ended.out.splitlines()
+    assert sorted(lines) == sorted(["header", "w" * 100, "w" * 100, "['', ''] second", ""]), lines
 
 
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")

@@ -20,7 +20,7 @@ from allcores.jobs.plain_call import Answer, failure
 from allcores.jobs.results import encode, keeping, kept
 from allcores.jobs.running_job import RunningJob
 from allcores.jobs.tasks import Registry
-from allcores.system import own_imports, posix, procfs
+from allcores.system import own_imports, posix, procfs, standard_streams
 from allcores.system.sockets import socket_of
 
 #: exit code of one whose supervisor is gone
@@ -104,8 +104,7 @@ def main(descriptor: int, order: int, parent: int) -> None:
         else:
             pipe.send(op="done", answer=list(answer))
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        standard_streams.flush()
         # Threads that the task left running do not keep the process.
         os._exit(0)
 

@@ -7,13 +7,12 @@ costs the item that caused it, and at most SEAL_NS of finished work that runs ag
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pickle import dumps as pickle_dumps
 from time import monotonic_ns
 
-from allcores.system import procfs
+from allcores.system import procfs, standard_streams
 from allcores.transport import chunk_ends, frames, process_role
 from allcores.transport.chunk_ends import waiting as at_chunk_end
 from allcores.transport.exceptions import TRACEBACK, add_note, pack_error
@@ -497,12 +496,9 @@ class ChunkRunner:
         self.flush()
         # After the results are on their way: nobody waits for this.
         self._process_reset.tidy()
-        if sys.stdout is not None:
-            # A task may have closed it, or its reader may be gone: that is the task's affair.
-            slot[PHASE] = PHASE_OUTPUT
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-            slot[PHASE] = PHASE_IDLE
+        slot[PHASE] = PHASE_OUTPUT
+        standard_streams.flush()
+        slot[PHASE] = PHASE_IDLE
 
     def _used_up(self) -> bool:
         if self._items_left is not None and self._items_left <= 0:

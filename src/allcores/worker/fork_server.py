@@ -25,7 +25,7 @@ import struct
 import sys
 from importlib import import_module
 
-from allcores.system import posix
+from allcores.system import posix, standard_streams
 from allcores.system.posix import move_fd_high, reap
 from allcores.system.sockets import socket_of
 from allcores.transport import authkey, inheritance, tracker
@@ -195,8 +195,7 @@ class _Template:
 
     def _end(self, template: int) -> None:
         with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            standard_streams.flush()
         if os.getpid() == template:
             self.end_all()
         os._exit(0)

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from allcores.shared_memory.worker_side import WorkerMemory
-from allcores.system import posix
+from allcores.system import posix, standard_streams
 from allcores.system.posix import move_fd_high
 from allcores.system.sockets import socket_of
 from allcores.transport import (
@@ -72,8 +72,7 @@ def serve(
             sys.excepthook(*sys.exc_info())
     finally:
         with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            standard_streams.flush()
         os._exit(code)
 
 

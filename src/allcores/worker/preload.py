@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from allcores.system import posix, procfs
+from allcores.system import posix, procfs, standard_streams
 from allcores.transport import script_globals
 from allcores.transport.pickling import loads
 
@@ -36,9 +36,7 @@ def load(payload: bytes | bytearray | memoryview) -> tuple[Any, ...]:
 
 def flush() -> None:
     """Write out what was printed: each forked worker would have a copy of what still waits, and print it again."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    standard_streams.flush()
     with contextlib.suppress(Exception):
         ctypes.CDLL(None).fflush(None)
 

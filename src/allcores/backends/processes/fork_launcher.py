@@ -62,9 +62,6 @@ class ForkLauncher:
                 # a worker that kept one would hide the parent's death from the others.
                 os.environ["ALLCORES_BUDGET"] = str(self._share)
                 posix.keep_standard()
-                null = os.open(os.devnull, os.O_RDONLY)
-                os.dup2(null, 0)
-                os.close(null)
                 _renew_streams()
                 origins.inherit()
                 if self._preloaded is not None:
@@ -137,18 +134,26 @@ class ForkLauncher:
 
 
 def _renew_streams() -> None:
-    """In a forked worker: streams of its own.
+    """In a forked worker: streams of its own, and the null device as standard input.
 
-    The copies may hold text that the parent has yet to write, and a lock that another of its threads held.
+    The copies may hold text that the parent has yet to write, or to read, and a lock that another of its threads held.
     """
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    _kept.extend((sys.stdin, sys.__stdin__, sys.__stdout__, sys.__stderr__))
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         old = getattr(sys, name)
         if old is None:
+            setattr(sys, f"__{name}__", None)
             continue
         _kept.append(old)  # its end would write what it holds
         encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", None)
         stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False, buffering=1)  # noqa: SIM115
         setattr(sys, name, stream)
+        # What goes back to these finds the worker's own.
+        setattr(sys, f"__{name}__", stream)
 
 
 _kept: list[object] = []
