@@ -19,6 +19,7 @@ from allcores.transport import script_globals
 from allcores.transport.reduction import Reduction
 from allcores.worker.lost_changes import RISES, watch
 from allcores.worker.reachable import sets_attribute
+from allcores.worker.watched_functions import modules_of
 
 #: its memory stays for as long as the process
 SHARED = RawArray("d", 9)
@@ -50,6 +51,8 @@ def memoized(x):
 def cached(x): kept_cache.append(x)
 def cached_by_name(x): MEMO[x] = x
 def read(x): return settings[0] + len(found) + count
+missing = float("nan")
+def read_what_equals_nothing(x): return missing
 def local(x):
     found = []
     found.append(x)
@@ -93,10 +96,27 @@ def test_what_is_filled_or_counted_is_named(name: str, what: str) -> None:
     assert changed(script()[name]) == [what]
 
 
-@pytest.mark.parametrize("name", ["memoized", "cached", "cached_by_name", "read", "local", "undone"])
+@pytest.mark.parametrize(
+    "name", ["memoized", "cached", "cached_by_name", "read", "read_what_equals_nothing", "local", "undone"]
+)
 def test_nothing_else_is(name: str) -> None:
     """A dict that grows while the function returns values, what is called a cache, and what is only read."""
     assert changed(script()[name]) == []
+
+
+def test_modules_that_setup_is_of() -> None:
+    """Of the function that is called in the end, whatever brings its arguments."""
+
+    class Initialize:
+        def __init__(self, initializer: Any) -> None:
+            self.initializer = initializer
+
+    space = script("a_module")
+    bound = functools.partial(space["append"], 1)
+    assert "a_module" in modules_of(space["append"])
+    assert "a_module" in modules_of(bound)
+    assert "a_module" in modules_of(Initialize(functools.partial(bound)))
+    assert modules_of(None) == set()
 
 
 @pytest.mark.parametrize(

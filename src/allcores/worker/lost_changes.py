@@ -198,7 +198,8 @@ def _state(where: Any) -> tuple[Any, int, list[Any]]:
 
 def _differs(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any]]) -> bool:
     if type(after[0]) in (int, float):
-        return bool(before[0] != after[0])
+        # The very same may be NaN, which equals nothing.
+        return before[0] is not after[0] and bool(before[0] != after[0])
     if is_array(after[0]):
         return before[1:] != after[1:]
     if before[1] != after[1] or len(before[2]) != len(after[2]):

@@ -34,6 +34,7 @@ from allcores.worker import coverage_data, following, inherited, process_reset
 from allcores.worker.arrivals import Arrivals
 from allcores.worker.chunk_runner import ChunkRunner
 from allcores.worker.frame_writer import FrameWriter
+from allcores.worker.watched_functions import modules_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,9 +218,7 @@ def work(
                 "worker_memory": worker_memory,
                 "behind": frame_writer.behind,
                 "notes": notes,
-                "left_alone": frozenset(
-                    str(getattr(each, "__module__", "")) for each in (setup, teardown) if each is not None
-                ),
+                "left_alone": frozenset(modules_of(setup) | modules_of(teardown)),
             }
             concurrent = getattr(setup, "concurrent_calls", 1)
             if concurrent > 1:

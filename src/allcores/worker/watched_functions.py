@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,18 @@ CLOSELY_WATCHED = 16
 MOST_WATCHED = 1024
 #: has no globals
 BUILTIN = type(len)
+
+
+def modules_of(function: Any) -> set[str]:
+    """The modules of a setup or teardown function: its own, and of what it calls with arguments that it brings."""
+    found = set()
+    for _ in range(10):
+        if function is None:
+            break
+        found.add(str(getattr(function, "__module__", "")))
+        # A partial; and what runs the initializer of an executor, or of a pool like another library's.
+        function = function.func if isinstance(function, partial) else getattr(function, "initializer", None)
+    return found
 
 
 class WatchedFunctions:
