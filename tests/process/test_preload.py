@@ -140,6 +140,17 @@ class TestShared:
         assert len({number for _, number, _ in found}) == 30
         assert len({number for _, _, number in found}) == 30
 
+    def test_nor_do_copies_of_the_program_draw_the_same(self) -> None:
+        """Which has drawn before, preloads nothing, and may be drawing at that moment."""
+        numpy = pytest.importorskip("numpy")
+        preloads.random_numbers(None)
+        watcher = Watcher()
+        with numpy.random.get_bit_generator().lock, Pool(3, start_method="fork", observers=[watcher]) as pool:
+            wait_full_strength(pool, watcher)
+            found = pool.map(preloads.random_numbers, range(30), chunk=1)
+        assert len({number for _, number, _ in found}) == 30
+        assert len({number for _, _, number in found}) == 30
+
 
 class TestThreads:
     """A process with threads must not be forked: each worker loads for itself, and that is said once."""

@@ -102,8 +102,7 @@ def _serve(
     notes = _guard(notes_descriptor, parent)
     process_role.take_place(slot_number + 1)
     inherited.begin()
-    if preloaded is not None:
-        _reseed()
+    _reseed()
     state = preloaded or ()
     pipe = socket_of(move_fd_high(pipe_descriptor))
     board.slot(slot_number)[PID] = os.getpid()
@@ -248,10 +247,14 @@ def work(
 
 def _reseed() -> None:
     """Random numbers of its own for each worker that was forked with NumPy loaded, as Python sees to for `random`."""
-    numbers = sys.modules.get("numpy.random")
+    numbers: Any = sys.modules.get("numpy.random")
     if numbers is not None:
         with contextlib.suppress(Exception):
-            numbers.seed()
+            if hasattr(numbers, "set_bit_generator"):
+                # Another one, not the copy seeded anew: a thread of the program may have held its lock at the fork.
+                numbers.set_bit_generator(type(numbers.get_bit_generator())())
+            else:
+                numbers.seed()
 
 
 def _fail(frame_writer: FrameWriter, step: int, packed: bytes) -> int:
