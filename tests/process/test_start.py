@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.backends.support import needs_linux
+from tests.process import scripts
 
 import allcores
 from allcores.backends.processes import templates
@@ -235,3 +236,33 @@ def test_a_default_timeout_that_a_preload_function_has_set_is_for_its_tasks(defa
         first = pool.submit(never_waiting).result()
         assert pool.submit(never_waiting).result() == first and first[1] == []
         assert pool.submit(socket.getdefaulttimeout).result() == 0.001
+
+
+FROZEN = """
+import os, sys, warnings
+sys.executable, sys.frozen = sys.argv[1], True
+import allcores
+warnings.simplefilter("ignore")  # a process with threads is forked
+def double(number):
+    return 2 * number
+print(allcores.map(double, range(3)))
+with allcores.Pool(1) as pool, pool.actor(list, (1, 2)) as actor:
+    print(pool.submit(double, 4).result(), actor.index(2).result())
+    print(pool.submit(lambda: allcores.map(double, [5])).result())
+for method in ("template", "forkserver", "spawn"):
+    try:
+        with allcores.Pool(1, start_method=method) as pool:
+            pool.map(abs, [1])
+    except allcores.NotSupported as error:
+        print("frozen" in str(error))
+"""
+
+
+def test_a_frozen_program_is_not_begun_anew(tmp_path: Path) -> None:
+    """Its executable is no Python, but all of it, whatever it is told: it would start itself without end."""
+    application = tmp_path / "application"
+    application.write_text(f"#!/bin/sh\necho begun >> {tmp_path / 'begun'}\nexit 1\n")
+    application.chmod(0o755)
+    ended = scripts.run(FROZEN, tmp_path, str(application))
+    assert ended.lines == ["[0, 2, 4]", "8 1", "[10]", *["True"] * 3], ended.err
+    assert not (tmp_path / "begun").exists()

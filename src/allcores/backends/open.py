@@ -12,7 +12,7 @@ from allcores.backends.base import Backend, WorkerInit
 from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError
 from allcores.limits import Limits
 from allcores.system.portable import PORTABLE
-from allcores.system.posix import can_fork
+from allcores.system.posix import can_fork, has_interpreter
 from allcores.transport import process_role
 
 TYPE_CHECKING = False
@@ -176,6 +176,15 @@ def open_backend(
                 " (allcores.configure(backend=...) for the functions of the module, imap(backend=...) or a step's"
                 " on=... in a pipeline)."
             )
+        if not has_interpreter():
+            if start_method not in (None, "fork"):
+                raise NotSupported(
+                    f"start_method={start_method!r} needs a Python to start, and this program has none: it is frozen "
+                    "(made by PyInstaller, say), or embeds Python. Leave start_method out, for it can be forked; or "
+                    "use backend='threads'."
+                )
+            # Its executable would begin the whole program anew, and that its own pool, and so on.
+            start_method = "fork"
         start_method = start_method or ("spawn" if PORTABLE else "template")
         if start_method != "fork":
             from allcores.backends.processes import templates

@@ -31,6 +31,11 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "emscripten" and sys.platform != "wasi"
 
 
+def has_interpreter() -> bool:
+    """Whether `sys.executable` is a Python that runs what it is given; of a frozen program it is that very program."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
 def anonymous_file(name: str, size: int = 0) -> int:
     """Descriptor of a file in memory that has no name and leaves nothing behind."""
     descriptor = -1

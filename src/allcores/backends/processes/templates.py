@@ -205,6 +205,8 @@ def start() -> None:
 
     A failure is left to the pool, which will try again and say so.
     """
+    if not posix.has_interpreter():
+        return  # its pools are forked from it
     if _current is None and not process_role.is_worker() and inheritable() is not None:
         posix.keep_standard()
         with contextlib.suppress(OSError):
