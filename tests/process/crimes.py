@@ -372,6 +372,24 @@ def fail_in_a_child() -> int:
     return subprocess.run([sys.executable, "-S", "-c", "raise SystemExit(3)"]).returncode
 
 
+def end_a_program_by_sigint() -> int:
+    """The exit code of one that does not handle it; it says that it runs."""
+    import subprocess
+
+    with subprocess.Popen(["/bin/sh", "-c", "echo runs; exec cat"], stdin=-1, stdout=-1) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        status = lines(f"/proc/{process.pid}/status")
+        (ignored,) = (int(line.split()[1], 16) for line in status if line.startswith("SigIgn"))
+        process.send_signal(signal.SIGKILL if ignored & 1 << signal.SIGINT - 1 else signal.SIGINT)
+        return process.wait()
+
+
+def interrupt_itself() -> str:
+    os.kill(os.getpid(), signal.SIGINT)
+    return "not interrupted"
+
+
 def has_imported(name: str) -> bool:
     return name in sys.modules
 

@@ -325,6 +325,8 @@ def test_each_task_finds_the_same_process(method: str, tmp_path: Path) -> None:
                 assert pool.map(crimes.run, [crime])
                 assert pool.map(crimes.run, ["look_around"]) == [clean]
             assert pool.map(crimes.run, ["fail_in_a_child"]) == [3]
+            assert pool.map(crimes.run, ["interrupt_itself"]) == ["not interrupted"]
+            assert pool.map(crimes.run, ["end_a_program_by_sigint"]) == [-signal.SIGINT]
             (lost,) = pool.outcomes(crimes.run, ["segfault"])
             assert "string_at" in str(lost.error), "faulthandler has told where"
     finally:

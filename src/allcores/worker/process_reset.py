@@ -48,7 +48,9 @@ def begin() -> None:
     """The signals of a fresh Python: nothing blocked, nothing handled, and only ignored what Python ignores.
 
     A program's own are inherited by what it forks, and the ignored and blocked ones by what it executes: where it
-    ignores SIGCHLD, `subprocess` in a worker would say 0 for a command that failed. Ctrl-C is the parent's to handle.
+    ignores SIGCHLD, `subprocess` in a worker would say 0 for a command that failed. Ctrl-C is the parent's to handle,
+    but programs that tasks start are not to ignore it: many are ended by it, and no shell lets a script handle what was
+    ignored when that began.
     """
     import faulthandler  # here: an interpreter of the program's own refuses it
 
@@ -56,9 +58,14 @@ def begin() -> None:
     faulthandler.disable()
     for number in _SIGNALS:
         # Each, whatever Python knows of it: native code may have handlers of its own.
-        set_handler(number, SIG_IGN if number in _IGNORED or number == signal.SIGINT else SIG_DFL)
+        set_handler(number, SIG_IGN if number in _IGNORED else SIG_DFL)
+    set_handler(int(signal.SIGINT), _do_nothing)
     # Last, or what was blocked and has arrived would meet the program's handler.
     pthread_sigmask(SIG_SETMASK, ())
+
+
+def _do_nothing(*_: object) -> None:
+    """In place of ignoring a signal, which programs would inherit."""
 
 
 class ProcessReset:
