@@ -40,6 +40,14 @@ INDEPENDENT = {
     "map": "list(map(f, xs))",
     "a pure function of the file": "def f(x):\n    y = [x]\n    y.append(1)\n    return y\n\nout = [f(x) for x in xs]",
     "a copy of the item": "def f(x):\n    x = dict(x)\n    x['a'] = 1\n    return x\n\nout = [f(x) for x in xs]",
+    "a list of each key": "for x in xs:\n    k = x % 2\n    groups[k].append(f(x))",
+    "what is stored at the item's place": "for i, x in enumerate(xs):\n    xs[i] = f(x)",
+    "over a copy": "for x in list(xs):\n    y = f(x)\n    xs.remove(y)",
+    "a generator of its own": "for x in xs:\n    rng = default_rng(x)\n    out.append(rng.normal())",
+    "an object of its own": "class Sim:\n    def step(self):\n        self.n = 1\n\nfor x in xs:\n    sim = Sim()\n    sim.step()\n    out.append(sim)",
+    "a parameter's own name": "def f(x):\n    return x\n\nfor x in xs:\n    out.append(f(x))\nprint([x for x in out])",
+    "what a case holds": "for x in xs:\n    match x:\n        case [a, *b]:\n            y = f(a, b)\n        case _:\n            y = 0\n    out.append(y)",
+    "kept by another name": "[f(x) for x in xs if (y := g(x)) and y > 3]",
 }
 
 
@@ -67,6 +75,36 @@ DEPENDENT = {
     "def f(x):\n    x['a'] = 1\n    return x\n\nout = [f(x) for x in xs]": "`f` changes `x`",
     "def f(x):\n    memo[x] = 1\n    return x\n\nout = list(map(f, xs))": "`f` changes `memo`",
     "def g(x):\n    print(x)\n\ndef f(x):\n    g(x)\n\nout = [f(x) for x in xs]": "`g`: it prints",
+    # what an iteration has of its own, or of something outside
+    "for row in rows:\n    row['b'] = f(row['a'])": "it changes its item `row` in place",
+    "for row in rows:\n    row += [f(row)]": "it changes its item `row` in place",
+    "for row in rows:\n    out.append(f(row.pop()))": "it changes its item `row` (pop)",
+    "for x in xs:\n    b = groups[x % 2]\n    b.append(f(x))": "it changes `b` (append), which is outside",
+    "for x in xs:\n    c = table.get(x)\n    c.total = f(x)": "it changes `c`, which is outside",
+    "for x in xs:\n    for cell in x.cells:\n        cell.value = f(x)\n    y = 1": "it changes `cell`, which is outside",
+    # what is read by a part of it, or by a function
+    "for x in xs:\n    c[x] = c.get(x, 0) + f(x)": "`c` is read and changed",
+    "for x in xs:\n    y = model.predict(x)\n    model.update(y)": "`model` is read and changed",
+    "def g(x):\n    return x in seen\n\nfor x in xs:\n    y = g(x)\n    seen.add(y)": "`seen` is changed, and read by `g`",
+    "for x in todo:\n    todo.extend(f(x))": "`todo` is read and changed",
+    "for i, x in enumerate(xs):\n    xs[i + 1] = f(x)": "`xs` is read and changed",
+    # what others see
+    "for i, x in enumerate(xs):\n    out.append(f(x))\nprint(i + 1)": "`i` is used after the loop",
+    "def g():\n    return f(x)\n\nfor x in xs:\n    out.append(g())": "`x` is used by other functions",
+    "def main():\n    global last\n    for x in xs:\n        last = x\n        y = f(x)\n        out.append(y)": "`last` is used by other functions",
+    "[y for x in xs if (y := f(x))]": "it sets `y`",
+    # random numbers
+    "rng = default_rng(1)\nout = [rng.normal() + x for x in xs]": "it draws from one stream of random numbers, whose order would change",
+    "from random import randint as roll\nout = [roll(1, 6) + x for x in xs]": "it draws from one stream of random numbers, whose order would change",
+    "def f(rng, x):\n    return rng.integers(x)\n\nout = [f(rng, x) for x in xs]": "`f`: it draws from one stream of random numbers, whose order would change",
+    # functions and methods
+    "class Sim:\n    def step(self, x):\n        self.n += x\n\nout = [sim.step(x) for x in xs]": "`step` changes `self`",
+    "class Sim:\n    def step(self):\n        self.n += 1\n\nout = [sim.step() for sim in sims]": "`step` changes `self`",
+    "class A:\n    def step(self, x):\n        return x\n\nclass B:\n    def step(self, x):\n        self.n += x\n\n    def run(self):\n        return [self.step(x) for x in xs]": "`step` changes `self`",
+    "class A:\n    def fill(self, out, x):\n        out.append(x)\n\n    def run(self):\n        for x in xs:\n            y = [x]\n            z = self.fill(found, y)\n            out.append(z)": "it changes `out` (append), which is outside",
+    "def f(x, out=None):\n    out.append(x)\n\nys = [f(x, out=found) for x in xs]": "it changes `out` (append), which is outside",
+    "def f(x):\n    row = TABLE[x]\n    row['seen'] = 1\n\nys = [f(x) for x in xs]": "`f` changes `row`",
+    "def f(row):\n    row['a'] = 1\n    return row\n\nout = list(map(f, rows))": "`f` changes `row`",
 }
 
 
@@ -74,6 +112,14 @@ DEPENDENT = {
 def test_what_ties_iterations_together_is_named(source: str, reason: str, tmp_path: Path) -> None:
     reasons = verdict(source, tmp_path).reasons
     assert any(reason in each or each.endswith(reason) for each in reasons), reasons
+
+
+def test_functions_that_call_each_other_are_read_once(tmp_path: Path) -> None:
+    """Ways from one to another are without number in a parser, say: they are not gone one by one."""
+    names = [f"parse_{number}" for number in range(30)]
+    calls = ", ".join(f"{name}(text)" for name in names)
+    source = "".join(f"def {name}(text):\n    return [{calls}]\n\n" for name in names)
+    assert verdict(f"{source}out = [parse_0(text) for text in texts]\n", tmp_path, 100).independent
 
 
 def test_the_end_of_an_iteration_stays_in_order(tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ CHANGED = {
     "inner loops": "out = []\nfor x in xs:  # here\n    s = 0\n    for y in range(x):\n        if y == 1:\n            continue\n"
     "        s += f(y)\n    out.append(s)\nprint(out)",
     "texts of several lines": "out = []\nfor x in xs:  # here\n    t = '''a\n  b'''\n    y = t * f(x)\n    out.append(y)\nprint(out)",
+    "a key of its own": "d = {0: [], 1: []}\nfor x in xs:  # here\n    key = x % 2\n    d[key].append(f(x))\nprint(d)",
+    "the item as a key": "d = {x: [] for x in range(9)}\nfor x in xs:  # here\n    d[x].append(f(x))\nprint(d)",
+    "changed before it is used": "out = []\nfor x in xs:  # here\n    y = f(x)\n    y += 1\n    out.append(hex(f(y)))\nprint(out)",
     "letters": "out = []\nfor ä in xs: out.append('ö' + str(f(ä)))  # here\nprint(out)",
 }
 HEAD = '"""A program."""\nfrom __future__ import annotations\n\nxs = [0, 1, 2, 3, 4]\nk = 7\n\ndef f(x):\n    return x * x\n\n'

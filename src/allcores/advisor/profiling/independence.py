@@ -1,39 +1,33 @@
 """Whether the iterations of a site could be done in any order, in other processes: what its source says.
 
-It reads names, in order, with what may be skipped; calls of functions of the same file are followed. What a library
-does is not read: it counts as free of effects unless its name says otherwise. So "independent" means that nothing was
-found against it.
+It reads names, in order, with what may be skipped; effects.py looks into calls. What a library does is not read: it
+counts as free of effects unless its name says otherwise. So "independent" means that nothing was found against it.
 """
 
 from __future__ import annotations
 
 import ast
-import contextvars
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
-from allcores.advisor.profiling.names import exposed, path_of, paths_in, read_after, root_of, stored_in
+from allcores.advisor.profiling.effects import MUTATORS, of_called, of_expression, of_statement, reading
+from allcores.advisor.profiling.names import (
+    borrowed_in,
+    declared_in,
+    exposed,
+    meets,
+    own_names,
+    path_of,
+    paths_in,
+    read_after,
+    read_by_functions,
+    stored_in,
+    uses,
+)
 from allcores.advisor.profiling.sites import Site, SourceFile
 
-#: methods that change what they are called on
-MUTATORS = frozenset(
-    {
-        "append", "extend", "add", "update", "insert", "pop", "popleft", "appendleft", "remove", "discard", "clear",
-        "setdefault", "sort", "reverse", "write", "writelines", "writerow", "writerows", "put", "send", "sendall",
-        "execute", "executemany", "commit", "seek", "read", "readline", "flush", "shuffle", "popitem",
-    }
-)  # fmt: skip
-#: functions with effects outside of the process' memory, or on hidden state
-_EFFECTS = {
-    "print": "prints", "input": "reads standard input", "exit": "ends the program", "quit": "ends the program",
-    "next": "takes items from an iterator", "setattr": "changes an object", "exec": "runs text", "breakpoint": "stops",
-}  # fmt: skip
-_RANDOM = frozenset(
-    {
-        "random", "randint", "randrange", "choice", "choices", "shuffle", "gauss", "uniform", "sample", "rand",
-        "randn", "normal", "permutation", "normalvariate", "betavariate", "expovariate",
-    }
-)  # fmt: skip
+#: functions whose result is another list, say, than what they are given: that may change meanwhile
+_COPIES = frozenset({"list", "sorted", "tuple", "set", "frozenset", "dict", "range", "len"})
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,8 @@ class Verdict:
 def judge(site: Site, source: SourceFile) -> Verdict:
     """What the source says of a site."""
     try:
-        return _judged(site, source)
+        with reading():
+            return _judged(site, source)
     except RecursionError:
         return Verdict(("its source is nested too deeply to be read",))
 
@@ -67,7 +62,7 @@ def _judged(site: Site, source: SourceFile) -> Verdict:
         return _judge_loop(site.node, site, source)
     if isinstance(site.node, ast.Call):
         called = site.node.args[0]
-        return Verdict(tuple(_unique(_of_called(called, source))))
+        return Verdict(tuple(_unique(of_called(called, source, items=site.kind == "map"))))
     return _judge_comprehension(site.node, source)
 
 
@@ -76,7 +71,10 @@ def _judge_comprehension(
 ) -> Verdict:
     parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
     targets = {each.id for part in node.generators for each in ast.walk(part.target) if isinstance(each, ast.Name)}
-    found = [reason for part in parts for reason in _of_expression(part, targets, source, targets=targets)]
+    found = [reason for part in parts for reason in of_expression(part, targets, source, targets=targets)]
+    tests = [test for part in node.generators for test in part.ifs]
+    kept = {each.target.id for test in tests for each in ast.walk(test) if isinstance(each, ast.NamedExpr)}
+    found += [f"it sets `{name}`" for name in sorted(kept & {each.id for each in uses(parts)})]
     if len(node.generators) > 1:
         found.append("it has more than one for")
     if any(part.is_async for part in node.generators):
@@ -88,38 +86,56 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
     found = list(_early_ends(node.body))
     if node.orelse:
         found.append("it has an else")
-    tail = tail_length(node.body)
-    head = node.body[: len(node.body) - tail]
     targets = {each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)}
+    tail = tail_length(node.body, targets)
+    head, rest = node.body[: len(node.body) - tail], node.body[len(node.body) - tail :]
     stored = stored_in(head)
-    tail_changes = set(changed_by(node.body[len(head) :]))
+    own = stored | targets
+    tail_changes = set(changed_by(rest))
     carried = exposed(node.body, targets) & stored
     found += [f"`{name}` of one iteration is used in the next" for name in sorted(carried)]
-    local = stored | targets
-    found += [f"`{name}` is used after the loop" for name in sorted((stored - carried) & read_after(node, site.owner))]
-    reads = {path for statement in head for path in paths_in(statement)} | tail_reads(node.body[len(head) :])
-    found += [f"`{name}` is read and changed" for name in sorted(tail_changes & reads - local)]
-    found += _read_by_methods(node, tail_changes, source)
+    after = (own - carried) & read_after(node, site.owner)
+    found += [f"`{name}` is used after the loop" for name in sorted(after)]
+    others = (read_by_functions(node, site.owner) - after) | declared_in(site.owner)
+    found += [f"`{name}` is used by other functions" for name in sorted(own & others)]
+    reads = {path for statement in head for path in paths_in(statement)} | tail_reads(rest)
+    reads |= set(_of_growing(node, rest, targets))
+    found += [f"`{name}` is read and changed" for name in sorted(tail_changes) if meets(name, reads)]
+    found += _read_by_functions(node, tail_changes, source)
+    # What a part of something outside is called by is no name of the iteration's own, as far as changes go.
+    local = own - (borrowed_in(head, frozenset()) - targets)
+    found += _of_items(head, targets)
     for statement in head:
-        found += _of_statement(statement, local, targets, source)
-    for statement in node.body[len(head) :]:
+        found += of_statement(statement, local, targets, source)
+    for statement in rest:
         for part in ast.iter_child_nodes(statement):
             if isinstance(part, ast.expr):
                 found += [
-                    each for each in _of_expression(part, local, source, effect=statement) if "prints" not in each
+                    each
+                    for each in of_expression(part, local, source, targets=targets, effect=statement)
+                    if "prints" not in each
                 ]
     notes = ["what it does at the end of an iteration stays in the loop, in order"] if tail else []
     return Verdict(tuple(_unique(found)), tail, tuple(notes))
 
 
-def tail_length(body: list[ast.stmt]) -> int:
-    """How many statements at the end of a body do nothing but change what is outside, one after the other."""
-    count = 0
-    for statement in reversed(body):
-        if not _is_effect(statement):
-            break
-        count += 1
-    return count
+def tail_length(body: list[ast.stmt], targets: Set[str]) -> int:
+    """How many statements at the end of a body do nothing but change what is outside, one after the other.
+
+    One that changes what the iteration has for itself (`y += 1`) is none of these, nor is what stands before it.
+
+    Args:
+        body: Of a loop.
+        targets: Names that it stores its items in.
+    """
+    first = len(body)
+    while first and _is_effect(body[first - 1]):
+        first -= 1
+    own = stored_in(body[:first]) | targets
+    for number in range(len(body) - 1, first - 1, -1):
+        if any(name.partition(".")[0] in own for name in changed_by([body[number]])):
+            return len(body) - number - 1
+    return len(body) - first
 
 
 def _is_effect(statement: ast.stmt) -> bool:
@@ -177,13 +193,53 @@ def tail_reads(statements: Iterable[ast.stmt]) -> set[str]:
     return found
 
 
-def _read_by_methods(node: ast.AST, changed: set[str], source: SourceFile) -> Iterator[str]:
-    """Methods of the same object that read what the loop changes of it."""
-    for each in ast.walk(node):
-        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and root_of(each.func) == "self":
-            method = source.functions.get(each.func.attr)
-            read = paths_in(method) if method is not None else set()
-            yield from (f"`{name}` is changed, and read by `{each.func.attr}`" for name in sorted(read & changed))
+def _of_growing(node: ast.For, rest: list[ast.stmt], targets: Set[str]) -> Iterator[str]:
+    """What the loop goes over and changes meanwhile, so that it may have other items than at its beginning."""
+    over = _gone_over(node.iter)
+    for each in (each for statement in rest for each in ast.walk(statement)):
+        changed: list[ast.expr] = []
+        if isinstance(each, ast.AugAssign):
+            changed = [each.target]
+        elif isinstance(each, ast.Assign):
+            changed = [target for target in each.targets if not _is_at_item(target, targets)]
+        elif isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in MUTATORS:
+            changed = [each.func.value]
+        yield from (path for one in changed if (path := path_of(one)) is not None and meets(path, over))
+
+
+def _is_at_item(target: ast.expr, targets: Set[str]) -> bool:
+    """Whether it is the place of the item itself, as in `values[i] = ...`."""
+    return isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Name) and target.slice.id in targets
+
+
+def _gone_over(node: ast.expr) -> set[str]:
+    """Names of what a loop over an expression looks into as it goes on."""
+    if isinstance(node, ast.Name | ast.Attribute):
+        return paths_in(node)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in _COPIES:
+        return {path for part in node.args for path in _gone_over(part)}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return _gone_over(node.func.value) if node.func.attr in ("items", "keys", "values") else set()
+    return set()
+
+
+def _read_by_functions(node: ast.AST, changed: set[str], source: SourceFile) -> Iterator[str]:
+    """Functions of the file that may be called, and read what the loop changes."""
+    seen: set[ast.AST] = set()
+    waiting = [node]
+    while waiting and changed:
+        for each in ast.walk(waiting.pop()):
+            name = each.id if isinstance(each, ast.Name) else each.attr if isinstance(each, ast.Attribute) else ""
+            for function in source.functions.get(name, ()):
+                if function in seen or (function in source.methods) != isinstance(each, ast.Attribute):
+                    continue
+                seen.add(function)
+                waiting.append(function)
+                own = own_names(function) - {"self"}
+                read = {path for path in paths_in(function) if path.partition(".")[0] not in own}
+                yield from (
+                    f"`{path}` is changed, and read by `{name}`" for path in sorted(changed) if meets(path, read)
+                )
 
 
 def _early_ends(body: list[ast.stmt]) -> Iterator[str]:
@@ -205,107 +261,15 @@ def _early_ends(body: list[ast.stmt]) -> Iterator[str]:
         yield from walk(statement, False)
 
 
-def _of_statement(statement: ast.stmt, local: set[str], targets: set[str], source: SourceFile) -> Iterator[str]:
-    """What a statement of the head changes outside of the iteration."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            yield f"it sets `{node.names[0]}`, which is outside"
-        elif isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-            name = root_of(node)
-            if name in targets:
+def _of_items(head: list[ast.stmt], targets: Set[str]) -> Iterator[str]:
+    """Items that are changed by `item += ...`: a list is so in place."""
+    nodes = [each for statement in head for each in ast.walk(statement)]
+    again = stored_in(target for each in nodes if isinstance(each, ast.Assign) for target in each.targets)
+    for each in nodes:
+        if isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name):
+            name = each.target.id
+            if name in targets and name not in again:
                 yield f"it changes its item `{name}` in place"
-            elif name is not None and name not in local:
-                yield f"it changes `{name}`, which is outside"
-    yield from _of_expression(statement, local, source, targets=targets)
-
-
-def _of_expression(
-    node: ast.AST,
-    local: set[str],
-    source: SourceFile,
-    *,
-    targets: Set[str] = frozenset(),
-    effect: ast.stmt | None = None,
-) -> Iterator[str]:
-    """What the calls in an expression change. The own call of `effect`, a statement of a tail, does not count."""
-    own = effect.value if isinstance(effect, ast.Expr) else None
-    for each in ast.walk(node):
-        if isinstance(each, ast.NamedExpr):
-            yield f"it sets `{ast.unparse(each.target)}`"
-        if not isinstance(each, ast.Call) or each is own:
-            continue
-        if isinstance(each.func, ast.Attribute):
-            name = root_of(each.func.value)
-            if each.func.attr in MUTATORS and name is not None:
-                if name in targets:
-                    yield f"it changes its item `{name}` ({each.func.attr})"
-                elif name not in local:
-                    yield f"it changes `{name}` ({each.func.attr}), which is outside"
-            if each.func.attr in _RANDOM and ast.unparse(each.func.value) in ("random", "np.random", "numpy.random"):
-                yield "it draws from one stream of random numbers, whose order would change"
-            if name == "self" and each.func.attr in source.functions:
-                yield from _of_function(source.functions[each.func.attr], source, each, {"self"}, local - targets)
-        elif isinstance(each.func, ast.Name):
-            yield from _of_called(each.func, source, each, local - targets)
-
-
-def _of_called(
-    called: ast.expr, source: SourceFile, call: ast.Call | None = None, local: set[str] | None = None
-) -> Iterator[str]:
-    """What the function that an expression names changes."""
-    if isinstance(called, ast.Lambda):
-        yield from _of_expression(called.body, {each.arg for each in called.args.args}, source)
-    if not isinstance(called, ast.Name):
-        return
-    if called.id in _EFFECTS:
-        yield f"it {_EFFECTS[called.id]}"
-    elif called.id == "open" and call is not None and len(call.args) > 1:
-        mode = call.args[1]
-        if isinstance(mode, ast.Constant) and "a" in str(mode.value):
-            yield "it appends to a file"
-    elif (function := source.functions.get(called.id)) is not None:
-        yield from _of_function(function, source, call, set(), local or set())
-
-
-#: functions that are being followed: one that calls itself is read once
-_FOLLOWING: contextvars.ContextVar[frozenset[ast.AST]] = contextvars.ContextVar("following", default=frozenset())
-
-
-def _of_function(
-    function: ast.FunctionDef | ast.AsyncFunctionDef,
-    source: SourceFile,
-    call: ast.Call | None,
-    shared: set[str],
-    local: set[str],
-) -> Iterator[str]:
-    """What a call of a function of this file changes: names outside, printed lines, arguments that are outside."""
-    if function in _FOLLOWING.get():
-        return
-    token = _FOLLOWING.set(_FOLLOWING.get() | {function})
-    try:
-        parameters = [each.arg for each in function.args.posonlyargs + function.args.args]
-        arguments = call.args if call is not None else []
-        outside = set(shared)
-        for parameter, argument in zip(parameters, arguments, strict=False):
-            if (name := root_of(argument)) is not None and name not in local:
-                outside.add(parameter)
-        stored = stored_in(function.body)
-        own = stored | (set(parameters) - outside)
-        for statement in function.body:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Global | ast.Nonlocal):
-                    yield f"`{function.name}` sets `{node.names[0]}`, which is outside"
-                elif (
-                    isinstance(node, ast.Subscript | ast.Attribute)
-                    and isinstance(node.ctx, ast.Store | ast.Del)
-                    and (name := root_of(node)) is not None
-                    and name not in own
-                ):
-                    yield f"`{function.name}` changes `{name}`"
-            for reason in _of_expression(statement, own, source):
-                yield f"`{function.name}`: {reason}" if not reason.startswith("`") else reason
-    finally:
-        _FOLLOWING.reset(token)
 
 
 def _unique(reasons: Iterable[str]) -> list[str]:

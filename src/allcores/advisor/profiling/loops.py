@@ -7,8 +7,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
-from allcores.advisor.profiling.independence import tail_reads
-from allcores.advisor.profiling.names import stored_in
+from allcores.advisor.profiling.names import stored_in, uses
 from allcores.advisor.profiling.sites import Site, SourceFile
 
 #: calls that cost nothing: not worth a way to a worker
@@ -36,7 +35,7 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit
         return None
     stored = stored_in(head)
     targets = [each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)]
-    wanted = {path.partition(".")[0] for path in tail_reads(_after(rest, lifted, source))} if rest else set()
+    wanted = {each.id for each in uses(_after(rest, lifted, source))} if rest else set()
     results = sorted(wanted & (stored | set(targets))) + lifted.names
     if not head and results == lifted.names and (called := _called(node, lifted)) is not None:
         return [_replaced(node, _short(site, node, rest, lifted, called, source))]

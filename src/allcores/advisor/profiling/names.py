@@ -45,6 +45,9 @@ def stored_in(statements: Iterable[ast.AST]) -> set[str]:
             found |= {statement.name} | stored_in(statement.body)
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             found |= {(each.asname or each.name).partition(".")[0] for each in statement.names}
+        elif isinstance(statement, ast.MatchAs | ast.MatchStar | ast.MatchMapping):
+            name = statement.rest if isinstance(statement, ast.MatchMapping) else statement.name
+            found |= ({name} if name else set()) | stored_in(ast.iter_child_nodes(statement))
         elif not isinstance(statement, _OWN_NAMES | ast.Lambda):
             found |= stored_in(ast.iter_child_nodes(statement))
     return found
@@ -100,12 +103,26 @@ def _step(node: ast.stmt, defined: set[str], found: set[str]) -> set[str] | None
             if each.optional_vars is not None:
                 defined = defined | stored_in([each.optional_vars])
         return _follow(node.body, set(defined), found)
+    if isinstance(node, ast.Match):
+        return _step_match(node, defined, found)
     found |= set(_reads(node)) - defined
     if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id not in defined:
         found.add(node.target.id)
     if isinstance(node, ast.AnnAssign) and node.value is None:
         return defined
     return defined | stored_in([node])
+
+
+def _step_match(node: ast.Match, defined: set[str], found: set[str]) -> set[str] | None:
+    found |= set(_reads(node.subject)) - defined
+    last = node.cases[-1]
+    fits = isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None and last.guard is None
+    after = None if fits else set(defined)
+    for case in node.cases:
+        inside = defined | stored_in([case.pattern])
+        found |= {name for part in (case.pattern, case.guard) if part is not None for name in _reads(part)} - inside
+        after = _meet(after, _follow(case.body, inside, found))
+    return after
 
 
 def _meet(one: set[str] | None, other: set[str] | None) -> set[str] | None:
@@ -137,13 +154,43 @@ def _parameters(arguments: ast.arguments) -> set[str]:
     return {each.arg for each in every}
 
 
+def uses(nodes: Iterable[ast.AST]) -> Iterator[ast.Name]:
+    """Names that are used in nodes, but for those that functions and comprehensions in them have for themselves."""
+    waiting: list[tuple[ast.AST, frozenset[str]]] = [(node, frozenset()) for node in nodes]
+    while waiting:  # nodes may be nested deeply
+        node, own = waiting.pop()
+        if isinstance(node, ast.Name):
+            if node.id not in own:
+                yield node
+            continue
+        if isinstance(node, _OWN_NAMES):
+            own |= stored_in([part.target for part in node.generators])
+        elif isinstance(node, ast.Lambda):
+            own |= _parameters(node.args)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own |= own_names(node)
+        waiting += ((child, own) for child in ast.iter_child_nodes(node))
+
+
+def own_names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Names that a function has for itself."""
+    return (_parameters(function.args) | stored_in(function.body)) - declared_in(function)
+
+
+def declared_in(owner: ast.AST) -> set[str]:
+    """Names that are said to be global or nonlocal in a function; of a module none."""
+    if isinstance(owner, ast.Module):
+        return set()
+    return {name for each in ast.walk(owner) if isinstance(each, ast.Global | ast.Nonlocal) for name in each.names}
+
+
 def read_after(loop: ast.For, owner: ast.AST) -> set[str]:
     """Names whose value from a loop may be read after it: in its function, or in the next turn of a loop around it."""
     end = loop.end_lineno or loop.lineno
     found: set[str] = set()
     stored: set[str] = set()
-    uses = [each for each in ast.walk(owner) if isinstance(each, ast.Name) and each.lineno > end]
-    for use in sorted(uses, key=lambda each: (each.lineno, isinstance(each.ctx, ast.Store), each.col_offset)):
+    after = [each for each in uses(ast.iter_child_nodes(owner)) if each.lineno > end]
+    for use in sorted(after, key=lambda each: (each.lineno, isinstance(each.ctx, ast.Store), each.col_offset)):
         if isinstance(use.ctx, ast.Store):
             stored.add(use.id)
         elif use.id not in stored:
@@ -154,3 +201,91 @@ def read_after(loop: ast.For, owner: ast.AST) -> set[str]:
             targets = stored_in([outer.target]) if isinstance(outer, ast.For) else set()
             found |= exposed(outer.body, targets)
     return found
+
+
+def read_by_functions(loop: ast.For, owner: ast.AST) -> set[str]:
+    """Names of a loop's function, or module, that other functions in it read."""
+    end = loop.end_lineno or loop.lineno
+    return {
+        name.id
+        for each in ast.walk(owner)
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and each is not owner
+        if not loop.lineno <= each.lineno <= end
+        for name in uses([each])
+        if isinstance(name.ctx, ast.Load)
+    }
+
+
+def meets(path: str, others: Iterable[str]) -> bool:
+    """Whether a path is one of others, or a part of one, or one of them of it: "model" and "model.predict" are."""
+    return any(path == each or path.startswith(f"{each}.") or each.startswith(f"{path}.") for each in others)
+
+
+#: methods and functions that give a part of what they are called on, or with
+_PARTS = frozenset({"get", "setdefault", "pop", "popitem", "popleft", "values", "items", "__getitem__"})
+_ONE_OF = frozenset({"getattr", "next", "max", "min"})
+
+
+def borrowed_in(statements: Iterable[ast.stmt], own: Set[str]) -> set[str]:
+    """Names that may stand for a part of what is outside (`row = table[key]`): who changes these, changes that.
+
+    Args:
+        statements: Of a body.
+        own: Names of what is no part of anything outside.
+    """
+    stores = list(_stores(statements))
+    stored = {name for names, _, _ in stores for name in names}
+    found: set[str] = set()
+    while True:
+        fresh = (own | stored) - found
+        more = {
+            name
+            for names, value, element in stores
+            if (_has_outside(value, fresh) if element else _is_part(value, fresh))
+            for name in names
+        } - found
+        if not more:
+            return found
+        found |= more
+
+
+def _stores(statements: Iterable[ast.stmt]) -> Iterator[tuple[set[str], ast.expr, bool]]:
+    """Names that are stored, the value, and whether they are elements of that."""
+    for node in (each for statement in statements for each in ast.walk(statement)):
+        if isinstance(node, ast.Assign):
+            names = stored_in(node.targets)
+            if isinstance(node.value, ast.Tuple | ast.List) and any(isinstance(t, ast.Tuple) for t in node.targets):
+                yield from ((names, part, False) for part in node.value.elts)
+            else:
+                yield names, node.value, False
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            yield stored_in([node.target]), node.value, False
+        elif isinstance(node, ast.For):
+            counts = isinstance(node.iter, ast.Call) and root_of(node.iter.func) == "range"
+            if not counts:
+                yield stored_in([node.target]), node.iter, True
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            yield stored_in([node.optional_vars]), node.context_expr, False
+
+
+def _is_part(node: ast.expr, fresh: Set[str]) -> bool:
+    """Whether the value of an expression may be a part of something whose name is not among those."""
+    if isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Starred):
+        root = root_of(node)
+        return root is not None and root not in fresh
+    if isinstance(node, ast.IfExp):
+        return _is_part(node.body, fresh) or _is_part(node.orelse, fresh)
+    if isinstance(node, ast.BoolOp):
+        return any(_is_part(each, fresh) for each in node.values)
+    if isinstance(node, ast.NamedExpr):
+        return _is_part(node.value, fresh)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in _PARTS and _is_part(node.func.value, fresh)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ONE_OF:
+        return any(_has_outside(each, fresh) for each in node.args)
+    return False
+
+
+def _has_outside(node: ast.expr, fresh: Set[str]) -> bool:
+    called = {each.func for each in ast.walk(node) if isinstance(each, ast.Call)}
+    return any(name.id not in fresh and name not in called for name in uses([node]))

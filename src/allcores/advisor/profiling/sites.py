@@ -102,7 +102,20 @@ class SourceFile:
         with tokenize.open(path) as file:
             self.text = file.read()
         self.tree = ast.parse(self.text, path)
-        self.functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        #: by name: several classes may have a method of one name
+        self.functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
+        self.methods: set[ast.AST] = set()
+        #: names of modules
+        self.modules: set[str] = set()
+        #: names that were imported from a module: (that, name there)
+        self.imported: dict[str, tuple[str, str]] = {}
+        for each in ast.walk(self.tree):
+            if isinstance(each, ast.ClassDef):
+                self.methods |= {one for one in each.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+            elif isinstance(each, ast.Import):
+                self.modules |= {name.asname or name.name.partition(".")[0] for name in each.names}
+            elif isinstance(each, ast.ImportFrom):
+                self.imported |= {name.asname or name.name: (each.module or "", name.name) for name in each.names}
         self._scopes: dict[tuple[int, str], _Scope] = {}
         module = self._scopes.setdefault((1, "<module>"), _Scope())
         for statement in self.tree.body:
@@ -141,7 +154,7 @@ class SourceFile:
             first = node.lineno
             if not isinstance(node, ast.Lambda):
                 first = min([first, *(each.lineno for each in node.decorator_list)])
-                self.functions.setdefault(name, node)
+                self.functions.setdefault(name, []).append(node)
             whole = name if function == "<module>" else f"{function}.{name}"
             self._fill(node, self._scopes.setdefault((first, name), _Scope()), whole, node, 0)
         elif isinstance(node, ast.ClassDef):

@@ -1,0 +1,208 @@
+"""What statements and calls change besides names of their own. Functions and methods of the file are followed."""
+
+from __future__ import annotations
+
+import ast
+import contextvars
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+
+from allcores.advisor.profiling.names import borrowed_in, declared_in, root_of, stored_in
+from allcores.advisor.profiling.sites import SourceFile
+
+#: methods that change what they are called on
+MUTATORS = frozenset(
+    {
+        "append", "extend", "add", "update", "insert", "pop", "popleft", "appendleft", "remove", "discard", "clear",
+        "setdefault", "sort", "reverse", "write", "writelines", "writerow", "writerows", "put", "send", "sendall",
+        "execute", "executemany", "commit", "seek", "read", "readline", "flush", "shuffle", "popitem",
+    }
+)  # fmt: skip
+#: functions with effects outside of the process' memory, or on hidden state
+_EFFECTS = {
+    "print": "prints", "input": "reads standard input", "exit": "ends the program", "quit": "ends the program",
+    "next": "takes items from an iterator", "setattr": "changes an object", "exec": "runs text", "breakpoint": "stops",
+}  # fmt: skip
+_RANDOM = frozenset(
+    {
+        "random", "randint", "randrange", "choice", "choices", "shuffle", "gauss", "uniform", "sample", "rand",
+        "randn", "normal", "permutation", "normalvariate", "betavariate", "expovariate", "integers", "poisson",
+        "binomial", "exponential", "standard_normal", "random_sample", "getrandbits", "randbytes", "triangular",
+    }
+)  # fmt: skip
+_DRAWS = "it draws from one stream of random numbers, whose order would change"
+_RANDOM_MODULES = ("random", "numpy.random")
+#: methods of Python's own types: an object that has one is more likely of these than of the program's classes
+_OF_PYTHON = frozenset(name for kind in (str, bytes, list, dict, set) for name in dir(kind))
+
+
+def of_statement(statement: ast.stmt, local: set[str], targets: set[str], source: SourceFile) -> Iterator[str]:
+    """What a statement of the head changes outside of the iteration."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            yield f"it sets `{node.names[0]}`, which is outside"
+        elif isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            name = root_of(node)
+            if name in targets:
+                yield f"it changes its item `{name}` in place"
+            elif name is not None and name not in local:
+                yield f"it changes `{name}`, which is outside"
+    yield from of_expression(statement, local, source, targets=targets)
+
+
+def of_expression(
+    node: ast.AST,
+    local: set[str],
+    source: SourceFile,
+    *,
+    targets: Set[str] = frozenset(),
+    effect: ast.stmt | None = None,
+) -> Iterator[str]:
+    """What the calls in an expression change. The own call of `effect`, a statement of a tail, does not count."""
+    own = effect.value if isinstance(effect, ast.Expr) else None
+    for each in ast.walk(node):
+        if isinstance(each, ast.NamedExpr):
+            yield f"it sets `{ast.unparse(each.target)}`"
+        if not isinstance(each, ast.Call) or each is own:
+            continue
+        if isinstance(each.func, ast.Attribute):
+            name, called = root_of(each.func.value), each.func.attr
+            if called in MUTATORS and name is not None:
+                if name in targets:
+                    yield f"it changes its item `{name}` ({called})"
+                elif name not in local:
+                    yield f"it changes `{name}` ({called}), which is outside"
+            methods = [method for method in source.functions.get(called, ()) if method in source.methods]
+            if called in _RANDOM and name is not None and name not in local and not methods:
+                yield _DRAWS
+            if name == "self" or not (name in source.modules or called in _OF_PYTHON):
+                for method in methods:
+                    yield from _of_function(
+                        method,
+                        source,
+                        each,
+                        local - targets,
+                        is_method=True,
+                        shared=name not in (None, *(local - targets)),
+                    )
+        elif isinstance(each.func, ast.Name):
+            yield from of_called(each.func, source, each, local - targets)
+
+
+def of_called(
+    called: ast.expr,
+    source: SourceFile,
+    call: ast.Call | None = None,
+    local: set[str] | None = None,
+    *,
+    items: bool = False,
+) -> Iterator[str]:
+    """What the function that an expression names changes; `items`: it is given to `map`, which calls it with items."""
+    if isinstance(called, ast.Lambda):
+        own = {each.arg for each in called.args.args}
+        yield from of_expression(called.body, own, source, targets=own if items else frozenset())
+    elif isinstance(called, ast.Attribute) and items:
+        for method in source.functions.get(called.attr, ()):
+            if method in source.methods:
+                yield from _of_function(method, source, None, set(), is_method=True, shared=True, items=True)
+    if not isinstance(called, ast.Name):
+        return
+    if called.id in _EFFECTS:
+        yield f"it {_EFFECTS[called.id]}"
+    elif called.id == "open" and call is not None and len(call.args) > 1:
+        mode = call.args[1]
+        if isinstance(mode, ast.Constant) and "a" in str(mode.value):
+            yield "it appends to a file"
+    module, original = source.imported.get(called.id, ("", ""))
+    if module in _RANDOM_MODULES and original in _RANDOM:
+        yield _DRAWS
+    for function in source.functions.get(called.id, ()):
+        if function not in source.methods:
+            yield from _of_function(function, source, call, local or set(), items=items)
+
+
+#: functions that were read, each with its parameters that are outside: they may call each other in any number of ways
+_READ: contextvars.ContextVar[set[tuple[ast.AST, frozenset[str]]]] = contextvars.ContextVar("read")
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """A block in which each function is followed once, however often it is called."""
+    token = _READ.set(set())
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
+def _of_function(
+    function: ast.FunctionDef | ast.AsyncFunctionDef,
+    source: SourceFile,
+    call: ast.Call | None,
+    local: set[str],
+    *,
+    is_method: bool = False,
+    shared: bool = False,
+    items: bool = False,
+) -> Iterator[str]:
+    """What a call of a function of this file changes: names outside, printed lines, arguments that are outside.
+
+    Args:
+        function: That is called.
+        source: The file.
+        call: As it stands there; None if others call it.
+        local: Names there that are not outside.
+        is_method: Its first parameter is the object that it is called on.
+        shared: And that is outside.
+        items: All that it is called with is outside.
+    """
+    parameters = [each.arg for each in function.args.posonlyargs + function.args.args]
+    named = [each.arg for each in function.args.kwonlyargs]
+    bound = parameters[:1] if is_method and not _is_static(function) else []
+    outside = set(bound if shared else ())
+    if call is not None:
+        outside |= _given_from_outside(parameters[len(bound) :], named, call, local)
+    elif items:
+        outside |= set(parameters[len(bound) :])
+    key = function, frozenset(outside)
+    if key in _READ.get():
+        return
+    _READ.get().add(key)
+    inside = {*parameters, *named} - outside
+    own = stored_in(function.body) | inside
+    own -= borrowed_in(function.body, inside) | declared_in(function)
+    for statement in function.body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Global | ast.Nonlocal):
+                yield f"`{function.name}` sets `{node.names[0]}`, which is outside"
+            elif (
+                isinstance(node, ast.Subscript | ast.Attribute)
+                and isinstance(node.ctx, ast.Store | ast.Del)
+                and (name := root_of(node)) is not None
+                and name not in own
+            ):
+                yield f"`{function.name}` changes `{name}`"
+        for reason in of_expression(statement, own, source):
+            yield f"`{function.name}`: {reason}" if not reason.startswith("`") else reason
+
+
+def _is_static(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in function.decorator_list)
+
+
+def _given_from_outside(parameters: list[str], named: list[str], call: ast.Call, local: set[str]) -> set[str]:
+    """The parameters that a call gives what is outside of the iteration, or a part of it."""
+
+    def is_outside(argument: ast.expr) -> bool:
+        name = root_of(argument)
+        return name is not None and name not in local
+
+    found = {parameter for parameter, each in zip(parameters, call.args, strict=False) if is_outside(each)}
+    if any(isinstance(each, ast.Starred) for each in call.args):
+        found |= set(parameters)
+    for word in call.keywords:
+        if word.arg is None:
+            found |= {*parameters, *named}
+        elif is_outside(word.value):
+            found.add(word.arg)
+    return found
