@@ -89,6 +89,11 @@ CHANGED = {
     "a key of its own": "d = {0: [], 1: []}\nfor x in xs:  # here\n    key = x % 2\n    d[key].append(f(x))\nprint(d)",
     "the item as a key": "d = {x: [] for x in range(9)}\nfor x in xs:  # here\n    d[x].append(f(x))\nprint(d)",
     "changed before it is used": "out = []\nfor x in xs:  # here\n    y = f(x)\n    y += 1\n    out.append(hex(f(y)))\nprint(out)",
+    "a tuple": "out = []\nfor x in 3, 4:  # here\n    out.append(f(x))\nprint(out)",
+    "a tuple in parentheses": "out = []\nfor x in (3, 4): out.append(k + f(x))  # here\nprint(out)",
+    "pairs of a tuple": "out = []\nfor x in (3, 4), (5, 6):  # here\n    out.append(f(x[0]))\nprint(out)",
+    "guarded choice": "out = []\nfor x in xs:  # here\n    if f(x) > 3:\n        out.append(f(10 // x) if x < 3 else f(x))\nprint(out)",
+    "guarded pair": "d = {}\nfor x in xs:  # here\n    if x:\n        d[x] = f(10 // x), k\nprint(d)",
     "letters": "out = []\nfor ä in xs: out.append('ö' + str(f(ä)))  # here\nprint(out)",
 }
 HEAD = '"""A program."""\nfrom __future__ import annotations\n\nxs = [0, 1, 2, 3, 4]\nk = 7\n\ndef f(x):\n    return x * x\n\n'
@@ -110,6 +115,8 @@ UNCHANGED = {
     "two fors": "print([f(x) for x in xs for y in xs])  # here",
     "nothing to move": "s = 0\nfor x in xs:  # here\n    s += x\nprint(s)",
     "carried": "s = 0\nfor x in xs:  # here\n    s = f(x) + s\nprint(s)",
+    "in a class": "class Out:\n    size, out = 2, []\n    for x in xs:  # here\n        y = x * size\n        out.append(f(y))\nprint(Out.out)",
+    "any number of inputs": "both = xs, xs\nprint(list(map(f, *both)))  # here",
     "kept": "it = map(f, xs)  # here\nprint(next(it))",
 }
 
@@ -117,6 +124,34 @@ UNCHANGED = {
 @pytest.mark.parametrize("source", UNCHANGED.values(), ids=UNCHANGED)
 def test_what_cannot_be_written_is_left_alone(source: str, tmp_path: Path) -> None:
     assert changed(HEAD + source + "\n", tmp_path) is None
+
+
+FRAME = HEAD + "import pandas as pd\ndf = pd.DataFrame({'a': xs, 'b': xs})\ndef g(row, n=0): return row['a'] + n\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("print(df.apply(g, axis=1, n=2).tolist())  # here", True),
+        ("print(df['a'].apply(f).tolist())  # here", True),
+        ("print(len(df[df.a > 9].apply(g, axis=1)))  # here", False),
+        ("few = df[df.a > 9]\nprint(len(few.apply(g, axis=1)))  # here", True),
+        ("columns = ['a', 'b']\nprint(df[columns].apply(lambda c: c - c.mean()))  # here", False),
+        ("options = {'n': 2}\nprint(df.apply(g, axis=1, **options).tolist())  # here", False),
+        ("groups = df.groupby('b')\nprint(groups['a'].apply(len).tolist())  # here", False),
+        ("print(df.index.map(f).tolist())  # here", False),
+    ],
+)
+def test_a_frame_is_cut_where_each_row_is_by_itself(
+    source: str, calls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column or rows, of an empty frame as well; not where a function gets whole columns or groups."""
+    pytest.importorskip("pandas")
+    program = f"{FRAME}{source}\n"
+    change = changed(program, tmp_path)
+    assert (change is not None) == calls
+    if change is not None:
+        assert output(change.text, monkeypatch) == output(program, monkeypatch)
 
 
 def test_a_loop_that_only_gathers_is_one_line(tmp_path: Path) -> None:

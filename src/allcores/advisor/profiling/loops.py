@@ -27,8 +27,8 @@ class _Lifted:
 
 def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit] | None:
     """The edits that make a loop a map; None if they cannot be written."""
-    if isinstance(site.owner, ast.Module) and "." in site.function:
-        return None
+    if isinstance(site.owner, ast.Module) and site.function != "<module>":
+        return None  # a function in the body of a class does not see its names
     head, rest = node.body[: len(node.body) - tail], node.body[len(node.body) - tail :]
     lifted = _lift(rest, source)
     if lifted is None or not (head or lifted.names):
@@ -58,7 +58,7 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit
     elif results:
         lines.append(f"{inner}return {packed}")
     unpacked = value if skips or not results else packed
-    call = f"allcores.imap({function}, {segment(source.text, node.iter)})"
+    call = f"allcores.imap({function}, {_items(node.iter, source)})"
     lines += ["", f"{indent}for {unpacked} in {call}:"]
     if skips:
         lines += [f"{inner}if {value} is None:", f"{inner}    continue"]
@@ -66,6 +66,16 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit
             lines.append(f"{inner}{packed}{',' if len(results) == 1 else ''} = {value}")
     lines += _verbatim(rest, source, inner, lifted.edits) if rest else [f"{inner}pass"]
     return [_replaced(node, lines)]
+
+
+def _items(node: ast.expr, source: SourceFile) -> str:
+    """What a loop goes over, as an argument: a tuple may stand there without parentheses."""
+    text = segment(source.text, node)
+    if isinstance(node, ast.Tuple):
+        call = ast.parse(f"f({text})", mode="eval").body
+        alone = isinstance(call, ast.Call) and len(call.args) == 1 and isinstance(call.args[0], ast.Tuple)
+        return text if alone else f"({text})"
+    return text
 
 
 def _replaced(node: ast.For, lines: list[str]) -> Edit:
@@ -85,7 +95,7 @@ def _short(
 ) -> list[str]:
     """The loop over the values of that function; one that only gathers them in a list is no loop any more."""
     indent = " " * node.col_offset
-    call = f"allcores.imap({called}, {segment(source.text, node.iter)})"
+    call = f"allcores.imap({called}, {_items(node.iter, source)})"
     gathered = _gathered(site, rest, lifted.parts[0])
     if gathered is not None:
         return [f"{indent}{gathered}.extend({call})"]
@@ -146,7 +156,7 @@ def _lift_guarded(statement: ast.If, lifted: _Lifted, source: SourceFile) -> boo
             if _is_heavy(part):
                 name = _name(lifted, source, "value")
                 lifted.names.append(name)
-                lifted.lines.append(f"{name} = {_flat(part, source)} if {guard} else None")
+                lifted.lines.append(f"{name} = ({_flat(part, source)}) if {guard} else None")
                 lifted.edits.append(Edit.of(part, name))
     return True
 

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from allcores.advisor.profiling import loops
 from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
 from allcores.advisor.profiling.independence import Verdict
+from allcores.advisor.profiling.names import root_of, stored_in
 from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
 
 #: calls that may end before they have taken all items: as a map they would all be computed
 _SHORT = frozenset({"any", "all", "next", "islice", "takewhile", "zip", "iter"})
+#: methods whose result calls a function for each group or window
+_GROUPED = frozenset({"groupby", "rolling", "resample", "expanding", "ewm"})
 #: parts that a frame is cut into, for each core
 _PARTS_PER_CORE = 4
 
@@ -141,7 +144,7 @@ def _function(element: ast.expr, body: str, target: str, pair: bool) -> str:
 
 def _of_map(node: ast.Call, source: SourceFile) -> list[Edit] | None:
     above = _parents(source.tree).get(node)
-    if not isinstance(above, ast.Call | ast.For | ast.comprehension):
+    if not isinstance(above, ast.Call | ast.For | ast.comprehension) or isinstance(node.args[1], ast.Starred):
         return None  # it may be consumed in part
     if isinstance(above, ast.Call) and ast.unparse(above.func).rpartition(".")[2] in _SHORT:
         return None
@@ -164,12 +167,15 @@ def _of_apply(node: ast.Call, source: SourceFile, workers: int) -> list[Edit] | 
     )
     plain = all(isinstance(each, ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.Load)
                 for each in ast.walk(frame))  # fmt: skip
-    by_row = isinstance(frame, ast.Subscript) or any(
+    by_row = _is_column(frame, source) or any(
         word.arg == "axis" and isinstance(word.value, ast.Constant) and word.value.value in (1, "columns")
         for word in node.keywords
     )
-    if pandas is None or not plain or not (by_row or node.func.attr in ("map", "applymap")):
+    index = isinstance(frame, ast.Attribute) and frame.attr in ("index", "columns")
+    if pandas is None or not plain or index or not (by_row or node.func.attr in ("map", "applymap")):
         return None  # by columns, by groups, or of what is computed here
+    if any(each.arg is None for each in node.keywords):
+        return None  # it may have any option
     text = segment(source.text, frame)
     arguments = ", ".join(
         [segment(source.text, each) for each in node.args]
@@ -177,10 +183,24 @@ def _of_apply(node: ast.Call, source: SourceFile, workers: int) -> list[Edit] | 
     )
     part, start = unused_name(source.tree, "part"), unused_name(source.tree, "start")
     step = f"max(1, -(-len({text}) // {_PARTS_PER_CORE * workers}))"
-    parts = f"[{text}.iloc[{start}:{start} + {step}] for {start} in range(0, len({text}), {step})]"
+    parts = f"[{text}.iloc[{start}:{start} + {step}] for {start} in range(0, len({text}), {step})] or [{text}]"
     return [
         Edit.of(node, f"{pandas}.concat(allcores.map(lambda {part}: {part}.{node.func.attr}({arguments}), {parts}))")
     ]
+
+
+def _is_column(frame: ast.expr, source: SourceFile) -> bool:
+    """Whether it is one column of a frame by its name: several are a frame, whose function gets whole columns."""
+    if not isinstance(frame, ast.Subscript) or not isinstance(frame.slice, ast.Constant):
+        return False
+    grouped = {
+        target
+        for each in ast.walk(source.tree)
+        if isinstance(each, ast.Assign)
+        if any(isinstance(part, ast.Attribute) and part.attr in _GROUPED for part in ast.walk(each.value))
+        for target in stored_in(each.targets)
+    }
+    return root_of(frame) not in grouped
 
 
 def _parents(tree: ast.Module) -> dict[ast.AST, ast.AST]:
