@@ -166,6 +166,35 @@ def test_spans_are_merged_as_a_run_grows(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(as_html(recording)) < 500_000
 
 
+@pytest.mark.parametrize("several", ["in turn", "one after the other"])
+def test_many_maps_make_a_file_no_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: str) -> None:
+    """Two at a time on one pool (of a pipeline), and a new one for each report: they are merged as those of one are."""
+    monkeypatch.setattr(recorder, "PARTS", recorder.PARTS // 10)
+    path = tmp_path / "day.jsonl"
+    timeline = Timeline(path, memory=False)
+    timeline(PoolOpened("pool", "processes", 1))
+    number, now = 20_000, timeline._origin
+    for each in range(1, number + 1):
+        map_state = each % 2 + 1 if several == "in turn" else each
+        timeline(MapStarted(map_state, 1))
+        timeline(InputRead(map_state, 1, now, now + 432 * MS, 432 * MS, 0, 0, False))
+        timeline(report(1, now, now + 432 * MS, map_state=map_state))
+        now += 432 * MS
+    timeline(PoolEnded("pool"))
+    recording = timeline.recording()
+    (lane,) = recording.lanes.values()
+    assert sum(span.items for span in lane.spans) == number == sum(read.items for read in recording.reads)
+    assert len(lane.spans) < 5 * recorder.PARTS
+    assert len(recording.reads) < 5 * recorder.PARTS
+
+
+def test_a_short_run_tells_maps_apart() -> None:
+    now = monotonic_ns()
+    reports = [report(1, now + n * MS, now + (n + 1) * MS, map_state=n % 2 + 1) for n in range(10)]
+    recording = recorded(MapStarted(1, 5), MapStarted(2, 5), *reports)
+    assert [span.map_number for span in recording.lanes[1].spans] == [1, 2] * 5
+
+
 def test_rows_of_failures_and_workers_are_capped() -> None:
     """Counts go on where rows end."""
     events: list[PoolEvent] = []
@@ -428,6 +457,12 @@ def test_time_is_accounted_for_exactly_once(tmp_path: Path) -> None:
     assert summed.efficiency == pytest.approx(0.55)
     assert "at the end" in summed.limit
     assert sum(summed.rates) * summed.width == pytest.approx(40)
+
+
+def test_a_span_of_several_maps_says_so(tmp_path: Path) -> None:
+    assert "10 items, several maps, worker 1:" in as_html(
+        file_of(tmp_path, ["span", 1, 1, 0, 0, SECOND, SECOND, 0, 10, 0, 100])
+    )
 
 
 def test_more_workers_than_cores_are_measured_by_what_they_could_do(tmp_path: Path) -> None:

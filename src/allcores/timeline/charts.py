@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from allcores.formatting import axis_text, precise_seconds_text
 from allcores.timeline.aggregates import bucket_ns
 from allcores.timeline.breakdown import Breakdown
+from allcores.timeline.file import SEVERAL
 from allcores.timeline.reader import Lane, Recording, Span
 
 #: width and height of a picture, in its own units
@@ -123,8 +124,9 @@ def _box(span: Span, summed: Breakdown) -> Box:
     begin, end = _x(span.begin, summed), _x(span.end, summed)
     failed = f", {span.failed} failed" if span.failed else ""
     seconds = span.end - span.begin
+    whose = "several maps" if span.map_number == SEVERAL else f"map {span.map_number}"
     text = (
-        f"{span.items:,} item{'s' * (span.items != 1)}{failed}, map {span.map_number}, worker {span.worker}: "
+        f"{span.items:,} item{'s' * (span.items != 1)}{failed}, {whose}, worker {span.worker}: "
         f"{precise_seconds_text(seconds)}, of these {precise_seconds_text(span.busy)} in the function"
     )
     width = max(0.2, end - begin)

@@ -17,6 +17,8 @@ from allcores.system import own_files, posix
 
 FORMAT = "allcores.timeline"
 VERSION = 1
+#: the number of a map in the place of several, in a span that was merged of theirs
+SEVERAL = 0
 #: bytes of a timeline, unpacked, its lines, and bytes of a line: far more than a recorder writes. Rows are bounded.
 #: Larger would let a small file take all memory, or hours.
 MOST_BYTES = 128 * 1024 * 1024

@@ -1,7 +1,8 @@
 """The observer that records a pool's timeline.
 
 It costs a few microseconds per report of a worker and nothing per item. What it keeps is bounded: spans of a lane
-are merged up to a resolution that grows with the run, all else is counted.
+are merged up to a resolution that grows with the run, and once it has grown those of different maps as well; all else
+is counted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from allcores.system.clock import NANO, monotonic_ns
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 from allcores.timeline.aggregates import Aggregates, name_of
-from allcores.timeline.file import FORMAT, VERSION, Lines, rows_of
+from allcores.timeline.file import FORMAT, SEVERAL, VERSION, Lines, rows_of
 from allcores.timeline.reader import Recording
 from allcores.timeline.sampling import Sampler
 
@@ -200,10 +201,11 @@ class Timeline:
         begin = event.begin_ns - event.held_ns
         if (
             feed is not None
-            and feed[0] == event.map_number
+            and (feed[0] == event.map_number or self._resolution_ns > FINEST_NS)
             and begin - feed[2] < self._resolution_ns
             and feed[2] - feed[1] < self._resolution_ns
         ):
+            feed[0] = feed[0] if feed[0] == event.map_number else SEVERAL
             feed[2] = event.end_ns
         else:
             self._end_feed()
@@ -222,10 +224,12 @@ class Timeline:
         span, resolution = lane.span, self._resolution_ns
         if (
             span is not None
-            and span[0] == map_number
+            and (span[0] == map_number or resolution > FINEST_NS)
             and (gap := begin - span[2]) < resolution
             and span[2] - span[1] < resolution
         ):
+            if span[0] != map_number:
+                span[0] = SEVERAL
             span[2] = end
             span[3] += busy
             span[4] += max(0, gap)
