@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -517,6 +518,27 @@ def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
     spans = recording.lanes[1].spans
     assert [span.occupied for span in spans] == pytest.approx([0.1, 0.1], abs=1e-5)
     assert spans[0].end == spans[1].begin
+
+
+def test_calls_at_a_time_on_one_lane_take_no_more_than_passed() -> None:
+    """Sixteen naps at a time of an actor: its process was in its function for as long as they took."""
+    now = monotonic_ns() + 1000 * MS
+    naps = [
+        WorkReported(
+            3, 1, 1, 0, now + (n > 0) * (500 + n - 1) * MS, now + (500 + n) * MS, 500 * MS, 0,
+            [WorkRecord(n, 1, 500 * MS, None, range(16), n)],
+        )
+        for n in range(16)
+    ]  # fmt: skip
+    recording = recorded(WorkerStarted(3, None, "Model"), *naps)
+    spans = recording.lanes[3].spans
+    assert spans[0].begin >= 0
+    assert all(one.end <= other.begin + 1e-9 for one, other in pairwise(spans))
+    assert sum(span.busy for span in spans) == pytest.approx(0.515, abs=1e-4)
+    summed = breakdown(recording)
+    assert summed.busy <= summed.seconds
+    assert summed.efficiency <= 1.0
+    assert all(event["ts"] >= 0 and event["dur"] <= 0.6e6 for event in trace_events(recording) if event["ph"] == "X")
 
 
 def test_a_report_has_only_what_is_in_it() -> None:

@@ -329,17 +329,39 @@ class Recording:
             self.counts["failed"] = max(self.counts.get("failed", 0), sum(span.failed for span in spans))
 
 
+#: as far as clocks and whole µs may be off, seconds; and that part of a row of spans
+_OFF_S, _OFF_PART = 0.002, 0.02
+
+
 def _set_straight(spans: list[Span]) -> None:
     """Give back what reports that were seen late took from those after them.
 
-    A span with more seconds in the function than between its ends began before the report before it was seen.
+    A span with more seconds in the function than between its ends began before the report before it was seen. What
+    follows an idle moment began no earlier: where spans in a row would have, several items ran at a time on that lane
+    (calls of an actor, a node's cores), whose seconds in the function are more than passed. Then those that passed are
+    the lane's.
     """
+    first = 0
+    for number in range(1, len(spans) + 1):
+        if number == len(spans) or spans[number].begin - spans[number - 1].end > 2e-6:
+            spans[first:number] = _row_set_straight(spans[first:number])
+            first = number
+
+
+def _row_set_straight(spans: list[Span]) -> list[Span]:
+    """The same for spans of which each begins where the one before it ends."""
+    found: list[Span] = []
     limit = float("inf")
-    for number in range(len(spans) - 1, -1, -1):
-        span = spans[number]
+    for span in reversed(spans):
         end = min(span.end, limit)
         limit = min(span.begin, end - span.busy - span.idle)
-        spans[number] = span._replace(begin=limit, end=end)
+        found.append(span._replace(begin=limit, end=end))
+    begin, end = spans[0].begin, spans[-1].end
+    if limit < begin - _OFF_S - _OFF_PART * (end - begin):
+        return [span._replace(busy=min(span.busy, span.occupied)) for span in spans]
+    return [
+        span._replace(begin=max(begin, span.begin), end=max(begin, span.end), busy=span.busy) for span in found[::-1]
+    ]
 
 
 def named(name: str) -> str:
