@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from allcores import Pool, metrics
+from allcores import Pool, Retry, metrics
+from allcores.outcome import Kind
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -60,6 +62,32 @@ def test_counters_outlive_their_pool_and_gauges_do_not() -> None:
     assert found["allcores_workers_started_total", (("pool", "crawl"),)] == 2
     assert found["allcores_workers_ended_total", ()] == 2
     assert found["allcores_workers", (("pool", "crawl"),)] == 0
+
+
+@pytest.mark.parametrize("backend", ["serial", "threads", "processes"])
+def test_calls_outlive_their_pool(backend: Any) -> None:
+    """Those of `submit`, which are in no map, whose end would be told."""
+    registry = CollectorRegistry()
+    with Pool(2, backend=backend, observers=[metrics.Prometheus(registry)], name="crawl") as pool:
+        assert [call.result() for call in [pool.submit(abs, number) for number in range(5)]] == list(range(5))
+    del pool
+    gc.collect()
+    found = scrape(registry)
+    assert found["allcores_items_total", (("kind", "ok"), ("pool", "crawl"))] == 5
+    assert found["allcores_item_seconds_count", (("pool", "crawl"),)] == 5
+
+
+def test_seconds_of_items_that_were_ended_are_counted() -> None:
+    """Those that a deadline, or the end of their worker, ended: count and sum of the histogram are of the same ones."""
+    registry = CollectorRegistry()
+    with Pool(1, observers=[metrics.Prometheus(registry)], name="crawl") as pool:
+        outcomes = list(pool.outcomes(time.sleep, [60], timeout=0.3, retries=Retry(1, on_timeout=True)))
+        assert [outcome.kind for outcome in outcomes] == [Kind.TIMED_OUT]
+        assert pool.statistics().busy_seconds >= 0.6
+    found = scrape(registry)
+    assert found["allcores_item_seconds_count", (("pool", "crawl"),)] == 2
+    assert found["allcores_item_seconds_sum", (("pool", "crawl"),)] >= 0.6
+    assert found["allcores_item_seconds_bucket", (("le", "0.1"), ("pool", "crawl"))] == 0
 
 
 def test_causes_are_bounded() -> None:

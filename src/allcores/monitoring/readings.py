@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from allcores.events import MapEnded, MapStarted, OfSeveral, PoolEvent, TaskFailed, WorkerEnded
+from allcores.events import MapEnded, MapStarted, OfSeveral, PoolEnded, PoolEvent, TaskFailed, WorkerEnded
 from allcores.outcome import Kind
 
 if TYPE_CHECKING:
@@ -147,6 +147,9 @@ class Readings(OfSeveral):
         elif isinstance(event, WorkerEnded):
             with self._lock:
                 self._ended += 1
+            self._refresh()
+        elif isinstance(event, PoolEnded):
+            # Calls made by `submit` are in no map, and threads that end are not told of.
             self._refresh()
 
     def _map_took(self, seconds: float) -> None:

@@ -176,11 +176,13 @@ class Settlement:
         if chunk.map_state.cancelled or chunk.cancelled:
             self.settle_cancelled(chunk, 1)
             return
+        # As of attempts that a worker tells of, whether or not there is another.
+        self._state.counters.busy_ns += seconds_ns
+        self._state.counters.by_time[seconds_ns.bit_length()] += 1
         if self._retry(chunk, failure, now):
             return
         self._state.counters.items_done += 1
         self._state.counters.by_kind[failure.kind] += 1
-        self._state.counters.by_time[seconds_ns.bit_length()] += 1
         position = failure.offset
         size = chunk.size_bytes // max(1, len(chunk.items))
         self._settle(
