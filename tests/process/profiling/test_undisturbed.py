@@ -151,6 +151,50 @@ def test_values_are_neither_kept_nor_changed(tmp_path: Path) -> None:
     assert profile(LOCALS, tmp_path, options=("--rate", "200")).ended == plain(LOCALS, tmp_path)
 
 
+TRACED = """
+import sys
+
+def linger():
+    for _ in range(200):
+        pass
+
+class Tool:
+    def trace(self, frame, event, arg):
+        for _ in range(200):
+            pass
+        return self.trace
+
+    def count(self, *arguments):
+        linger()
+
+def work(n, three):
+    first, total = n, 0
+    for i in range(300):
+        total += three(i, first, n)
+        total += abs(i)
+    return total + first
+
+def three(one, two, last):
+    product = one * two
+    linger()
+    return product - last
+
+set, name = {"trace": (sys.settrace, "trace"), "calls": (sys.settrace, "count"), "profile": (sys.setprofile, "count")}[
+    sys.argv[1]
+]
+set(getattr(Tool(), name))
+found = [work(n, three) for n in range(3 if name == "trace" else 100)]
+set(None)
+print(sum(found))
+"""
+
+
+@pytest.mark.parametrize("tool", ["trace", "calls", "profile"])
+def test_a_program_that_traces_itself_keeps_its_names(tool: str, tmp_path: Path) -> None:
+    """Where a trace or profile function is called, Python writes back what it was shown of a frame's names."""
+    assert profile(TRACED, tmp_path, tool, options=("--rate", "200")).ended == plain(TRACED, tmp_path, tool)
+
+
 OWN_SITE = "import sys; sys.mine = 'found'"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,3 +119,30 @@ def test_a_type_that_makes_up_its_name_does_not_end_the_samples() -> None:
     generator: Any = looks()
     next(generator)
     assert facts.values_of(generator.gi_frame, 10)["COUNT"] == ("int", 3, None)
+
+
+def counted(number: int) -> int:
+    first, more = number, abs(number)
+    return first + more
+
+
+@pytest.mark.parametrize(("install", "again"), [("settrace", True), ("settrace", False), ("setprofile", False)])
+def test_names_are_kept_while_a_trace_function_is_called(install: str, again: bool) -> None:
+    """What it was shown of them is written back when it returns."""
+    looks = []
+
+    def tell(*told: Any) -> Any:
+        if told[0].f_code is counted.__code__:
+            looks.append(threading.Thread(target=facts.values_of, args=(told[0], 10)))
+            looks[-1].start()
+            looks[-1].join()
+        return tell if again else None
+
+    before = getattr(sys, install.replace("set", "get"))()
+    getattr(sys, install)(tell)
+    try:
+        total = counted(-3)
+    finally:
+        getattr(sys, install)(before)
+    assert total == 0
+    assert looks

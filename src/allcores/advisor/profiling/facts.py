@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_OPTIMIZED = 0x1
+_OPTIMIZED, _VARARGS = 0x1, 0x4
 #: a function that uses one of these may hold the dictionary that a look at its names would change
 _OBSERVERS = frozenset({"locals", "vars", "dir", "eval", "exec", "f_locals", "_getframe"})
 _PLAIN = frozenset({int, float, bool, complex, type(None)})
@@ -62,12 +62,34 @@ def _is_observed(frame: FrameType) -> bool:
         return False  # there the names of a frame are no copy
     if not _OBSERVERS.isdisjoint(frame.f_code.co_names):
         return True
+    above: list[FrameType] = []
     top: FrameType | None = sys._current_frames().get(_thread_of(frame))
     while top is not None and top is not frame:
         if not _OBSERVERS.isdisjoint(top.f_code.co_names):
             return True
+        above.append(top)
         top = top.f_back
-    return top is None
+    return top is None or _is_traced(frame, above)
+
+
+def _is_traced(frame: FrameType, above: list[FrameType]) -> bool:
+    """Whether a trace or profile function is being called for a frame, whose names are what that dictionary holds then.
+
+    Args:
+        frame: The frame.
+        above: Those that it has called, the innermost first.
+    """
+    if frame.f_trace is not None:
+        return True
+    if not above or not (above[-1].f_code.co_argcount in (3, 4) or above[-1].f_code.co_flags & _VARARGS):
+        return False  # such a function is called with a frame, an event and its argument
+    names = above[-1].f_locals
+    found = False
+    for each in names.values():
+        found = found or each is frame or (type(each) is tuple and any(one is frame for one in each))
+    if found or not _is_traced(above[-1], above[:-1]):
+        names.clear()
+    return found
 
 
 def _thread_of(frame: FrameType) -> int:
