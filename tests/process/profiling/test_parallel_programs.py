@@ -187,6 +187,30 @@ def test_a_killed_program_is_reported(tmp_path: Path) -> None:
     assert done.found["samples"] > 10
 
 
+STARTER = """
+import os, sys, time
+end = time.process_time() + 0.3
+while time.process_time() < end:
+    pass
+os.execv(sys.executable, [sys.executable, "work.py"])
+"""
+STARTED = f"""{WORK}
+totals = []
+for n in range(150):
+    totals.append(work(200_000 + n))
+print(sum(totals))
+"""
+
+
+def test_a_program_that_becomes_another_is_that(tmp_path: Path) -> None:
+    """What starts it by `exec` (a command of a package, say) is sampled for a moment; the loops are the other one's."""
+    (tmp_path / "work.py").write_text(STARTED)
+    done = profile(STARTER, tmp_path)
+    assert done.ended == plain(STARTER, tmp_path)
+    assert Path(done.first["file"]).name == "work.py"
+    assert {each["role"] for each in done.found["processes"]} == {"program"}
+
+
 BOTH = f"""{WORK}
 import multiprocessing
 if __name__ == "__main__":

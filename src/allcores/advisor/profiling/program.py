@@ -32,7 +32,7 @@ class Finished:
     """A program that has ended.
 
     `status` is its exit code, or the number of the signal that ended it, negative. `seconds` is from its start to its
-    end, as the one who waited for it saw it. `program` is what stood behind `python`.
+    end, as the one who waited for it saw it. `program` is what stood behind `python`, `pid` the number of its process.
     """
 
     command: list[str]
@@ -41,6 +41,13 @@ class Finished:
     interrupted: bool
     processes: list[ProcessRecord] = field(default_factory=list)
     program: list[str] = field(default_factory=list)
+    pid: int = 0
+
+    @property
+    def root(self) -> ProcessRecord | None:
+        """The record of the program itself; where it has become another one by `exec`, of the one with most samples."""
+        own = [each for each in self.processes if each.pid == self.pid] or self.processes[:1]
+        return max(own, key=lambda each: each.samples, default=None)
 
 
 def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
@@ -103,7 +110,7 @@ def _run(command: list[str], environ: dict[str, str]) -> Finished:
         for number in missed:
             process.send_signal(number)
         status = process.wait()
-        return Finished(command, status, time.monotonic() - started, interrupted)
+        return Finished(command, status, time.monotonic() - started, interrupted, pid=process.pid)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -51,7 +51,7 @@ class Report:
 def make(finished: Finished, cores: int) -> Report:
     """Find the sites in what was sampled, and rank them."""
     report = Report(finished, cores)
-    root = finished.processes[0] if finished.processes else None
+    root = finished.root
     if root is None:
         return report
     report.samples = sum(process.samples for process in finished.processes)
@@ -69,7 +69,7 @@ def make(finished: Finished, cores: int) -> Report:
         ]
     )
     if occupation.is_parallel(finished.processes):
-        report.occupations = [occupation.of_process(each, each is root) for each in finished.processes]
+        report.occupations = [occupation.of_process(each, each.pid == root.pid) for each in finished.processes]
     return report
 
 
