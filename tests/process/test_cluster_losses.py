@@ -18,7 +18,7 @@ from allcores import BrokenPool, Limits, Pool, SetupError, UsageError
 from allcores.adapters.cluster import backend, node, opening, scheduler_watch, silence
 from allcores.adapters.cluster.base import Done, SchedulerSilent
 from allcores.adapters.cluster.link import Link
-from allcores.adapters.cluster.messages import Opening, Reply, Request
+from allcores.adapters.cluster.messages import Opening, Reply, Request, Revocation
 from allcores.adapters.cluster.packing import unpack
 from allcores.backends import open as opener
 from allcores.scheduler.chunk_size import Chunker
@@ -197,11 +197,11 @@ def test_the_first_request_travels_alone() -> None:
     link = Link(1, "a", "k", Opening(b"", 1, "", ""))
     first = pickle.loads(link.request(1, bytes, keep=True) or b"")
     assert first.opening is not None
-    link.revoked.append((7, False))
+    link.revoked.append(Revocation(7, False, False))
     assert link.request(2, bytes) is None
     link.replied(1, Reply(1, True, None, 1, 0, []), 3)
     assert pickle.loads(link.request(4, bytes) or b"").serial == 2
-    link.revoked.append((8, False))
+    link.revoked.append(Revocation(8, False, False))
     assert pickle.loads(link.request(5, bytes) or b"").serial == 3
 
 

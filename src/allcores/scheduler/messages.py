@@ -140,11 +140,14 @@ class Revoke(NamedTuple):
 
     Attributes:
         running: End also what runs: nobody wants it any more.
+        for_others: What is not started is for an idle node: one that prepares for it (imports modules, say) begins it
+            itself, perhaps. False: it is for nobody.
     """
 
     worker: int
     sequence: int
     running: bool
+    for_others: bool = False
 
 
 class Kill(NamedTuple):

@@ -147,7 +147,7 @@ class WorkStealing:
             for chunk in self._last(most):
                 if _may_be_asked_for(chunk, now):
                     chunk.asked += 1
-                    state.commands.append(Revoke(most.worker, chunk.sequence, running=False))
+                    state.commands.append(Revoke(most.worker, chunk.sequence, running=False, for_others=True))
         if hope and not self._is_set:
             self._is_set = True
             state.timers.set(now + NODE_NS, Timer.STEAL)

@@ -114,7 +114,7 @@ def test_an_idle_node_gets_what_another_has_not_started() -> None:
     harness.end_of_input(map_state)
     harness.results(second, 1, 0, 1)
     harness.pass_time(2 * NODE_NS)
-    assert harness.commands() == [Revoke(first, 1, running=False)]
+    assert harness.commands() == [Revoke(first, 1, running=False, for_others=True)]
     failures = [Failure(offset, Kind.CANCELLED, TaskCancelled("not started")) for offset in (2, 3)]
     harness.results(first, 1, 0, 4, failures=failures)
     assert sorted((at, size) for _, at, size, _ in harness.sent()) == [(2, 1), (3, 1)]
@@ -137,7 +137,7 @@ def test_a_node_that_gives_nothing_back_is_asked_again_and_more_rarely() -> None
     for look in range(1, 20):
         harness.pass_time(NODE_NS)
         orders = harness.commands()
-        assert orders in ([], [Revoke(1, 3, running=False), Revoke(1, 4, running=False)])
+        assert orders in ([], [Revoke(1, each, running=False, for_others=True) for each in (3, 4)])
         asked += [look] * bool(orders)
     assert len(asked) == 3
     assert asked[0] <= 2 < asked[1] <= 5 < asked[2]

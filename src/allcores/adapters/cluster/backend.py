@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost, SchedulerSilent
 from allcores.adapters.cluster.decoding import results_of
 from allcores.adapters.cluster.link import Link
-from allcores.adapters.cluster.messages import LEASE_S, REPORT_EACH_S, REPORT_S, Reply
+from allcores.adapters.cluster.messages import LEASE_S, REPORT_EACH_S, REPORT_S, Reply, Revocation
 from allcores.adapters.cluster.opening import Openings
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.adapters.cluster.scheduler_watch import SchedulerWatch
@@ -193,7 +193,7 @@ class ClusterBackend(MindedBackend):
             elif isinstance(order, Send):
                 link.chunks.append(order.chunk)
             elif isinstance(order, Revoke):
-                link.revoked.append((order.sequence, order.running))
+                link.revoked.append(Revocation(order.sequence, order.running, order.for_others))
             elif isinstance(order, (Kill, Stop)):
                 link.ends = True
                 self._gone.append(order.worker)

@@ -6,7 +6,7 @@ import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.messages import LEASE_S, NodeChunk, Opening, Reply, Request
+from allcores.adapters.cluster.messages import LEASE_S, NodeChunk, Opening, Reply, Request, Revocation
 from allcores.outcome import Kind
 from allcores.transport import pickling
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
@@ -40,9 +40,9 @@ class Link:
         self.node = node
         self.key = key
         self._opening: Opening | None = opening
-        #: filled with the host's lock held: chunks; sequences, and whether what runs is to end; functions
+        #: filled with the host's lock held: chunks; what of those is not to start; functions
         self.chunks: deque[Chunk] = deque()
-        self.revoked: deque[tuple[int, bool]] = deque()
+        self.revoked: deque[Revocation] = deque()
         self.forget: deque[int] = deque()
         self.dropped: deque[int] = deque()
         #: what it has that has not ended
@@ -103,7 +103,13 @@ class Link:
         # One that another thread has just put there is packed at the next turn.
         while self.chunks and self.chunks[0].payload is not None:
             self._add(self.chunks.popleft(), chunks, functions, blobs, contents)
-        revoked = [each for each in self._taken(self.revoked) if each[0] in self.held]
+        revoked: list[Revocation] = []
+        for each in self._taken(self.revoked):
+            if each.sequence in self.held:
+                revoked.append(each)
+            elif any(chunk.sequence == each.sequence for chunk in list(self.chunks)):
+                # Of one that is not packed yet: it goes with that.
+                self.revoked.append(each)
         self._serial += 1
         opening, self._opening = self._opening, None
         self.open[self._serial] = now

@@ -76,6 +76,20 @@ class NodeChunk(NamedTuple):
     doubtful: bool = False
 
 
+class Revocation(NamedTuple):
+    """A chunk of which nothing more is to start.
+
+    Attributes:
+        sequence: Which.
+        running: What runs is to end, too.
+        for_others: See `scheduler.messages.Revoke`.
+    """
+
+    sequence: int
+    running: bool
+    for_others: bool
+
+
 class Request(NamedTuple):
     """What a node is told.
 
@@ -87,7 +101,7 @@ class Request(NamedTuple):
         forget: Numbers of functions that nobody will ask for any more.
         blobs: Contents of what is shared, by numbers.
         drop: Numbers of what is shared no longer.
-        revoked: Sequences of chunks of which nothing more is to start, and whether what runs is to end, too.
+        revoked: Chunks of which nothing more is to start.
         hold: Whether to wait until there is something to tell.
         ends: The pool is to be closed.
     """
@@ -100,7 +114,7 @@ class Request(NamedTuple):
     blobs: list[tuple[int, bytes]]
     drop: list[int]
     chunks: list[NodeChunk]
-    revoked: list[tuple[int, bool]]
+    revoked: list[Revocation]
     hold: bool
     ends: bool
 

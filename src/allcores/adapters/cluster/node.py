@@ -212,8 +212,8 @@ class Node:
             work.forget(number)
         for chunk in request.chunks:
             work.begin(chunk)
-        for sequence, running in request.revoked:
-            work.revoke(sequence, running=running)
+        for each in request.revoked:
+            work.revoke(each)
 
     def _view(self, number: int) -> memoryview:
         view: memoryview = self._blobs[number].view

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.adapters.cluster.doubtful import Reader, as_told
 from allcores.adapters.cluster.encoding import failed_part, kind_of, note_step, nothing_of, results_of
-from allcores.adapters.cluster.messages import NodeChunk, NodeResults
+from allcores.adapters.cluster.messages import NodeChunk, NodeResults, Revocation
 from allcores.adapters.cluster.numbered import Numbered
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import TaskCancelled
@@ -74,6 +74,20 @@ class _Run:
         self.future: Future[Any] | None = None
         #: nothing more is to start; what runs is to end
         self.stopped = self.cancelled = False
+        #: with the lock: it is begun; or it never will be, and its end was told
+        self.begun = self.given_up = False
+
+    def begin(self) -> bool:
+        """From here on items of it may start. False if it was given up before."""
+        with self.lock:
+            self.begun = not self.given_up
+            return self.begun
+
+    def give_up(self) -> bool:
+        """Nothing of it will start. False if something may have."""
+        with self.lock:
+            self.given_up = not self.begun
+            return self.given_up
 
 
 class Work:
@@ -178,17 +192,16 @@ class Work:
                 self._last.pop(old, None)
         return found
 
-    def revoke(self, sequence: int, *, running: bool) -> None:
-        """Start nothing more of a chunk.
-
-        Args:
-            sequence: Which.
-            running: What runs is to end, too.
-        """
-        run = self._runs.get(sequence)
+    def revoke(self, wanted: Revocation) -> None:
+        """Start nothing more of a chunk."""
+        run, running = self._runs.get(wanted.sequence), wanted.running
         if run is None:
             return
         run.stopped, run.cancelled = True, run.cancelled or running
+        if not wanted.for_others and run.give_up():
+            # To read what it is made of may take minutes, for the modules that it imports: nobody is to wait for that.
+            self._end(run, [nothing_of(run.chunk)])
+            return
         reader, future = run.reader, run.future
         if future is not None:
             cancel(future, running=running)
@@ -210,7 +223,11 @@ class Work:
         try:
             work(run)
         except BaseException as error:  # the pool was closed, or broke
-            if not self._has_broken() and run.chunk.sequence in self._runs and not run.cancelled:
+            if self._has_broken():
+                return
+            if run.cancelled:
+                self._end(run, [nothing_of(run.chunk)])
+            else:
                 self._fail_rest(run, error)
         finally:
             run.opened.set()
@@ -230,6 +247,8 @@ class Work:
             return
         style, function, items = loaded
         reader = self._opened(run, function, style, items)
+        if reader is None:
+            return
         if run.cancelled:
             reader.end()
         elif run.stopped:
@@ -249,12 +268,14 @@ class Work:
             run.ended = True
             self._report(run)
 
-    def _opened(self, run: _Run, function: Any, style: str, items: list[Any]) -> SegmentReader:
-        """Open the map of a chunk, after that of the chunk before it."""
+    def _opened(self, run: _Run, function: Any, style: str, items: list[Any]) -> SegmentReader | None:
+        """Open the map of a chunk, after that of the chunk before it; None if it was given up."""
         chunk = run.chunk
         before, run.before = run.before, None
         if before is not None:
             before.wait(TURN_S)
+        if not run.begin():
+            return None
         run.reader = part_reader(
             self._pool,
             function,
@@ -299,8 +320,9 @@ class Work:
             self._tell(results)
 
     def _end(self, run: _Run, results: list[NodeResults]) -> None:
-        self._runs.pop(run.chunk.sequence, None)
-        self._tell(results)
+        """Tell the end of a chunk, once."""
+        if self._runs.pop(run.chunk.sequence, None) is not None:
+            self._tell(results)
 
     def _call(self, run: _Run) -> None:
         chunk = run.chunk
@@ -308,6 +330,8 @@ class Work:
         if loaded is None:
             return
         _, function, ((args, kwargs),) = loaded
+        if not run.begin():
+            return
         begun = monotonic_ns()
         future = self._pool.call(function, args, kwargs, timeout=chunk.timeout_s)
         run.future = future
