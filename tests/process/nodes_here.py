@@ -31,6 +31,8 @@ class NodesHere:
         self._threads: list[threading.Thread] = []
         #: what it knows of a node that does not begin
         self.why: str | None = None
+        #: why nodes that it does not name are silent; None: it does not have them
+        self.silent: str | None = None
         #: nodes that are not used any more
         self.dropped: list[str] = []
         self.is_closed = False
@@ -58,6 +60,9 @@ class NodesHere:
 
     def delay(self, node: str) -> str | None:
         return self.why
+
+    def silence(self, node: str) -> str | None:
+        return self.silent
 
     def drop(self, node: str) -> None:
         self.dropped.append(node)

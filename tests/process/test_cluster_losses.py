@@ -287,7 +287,7 @@ def test_an_answer_without_workers_is_asked_again_if_there_are_some() -> None:
     answers = [{"workers": {}, "n_workers": 1}, {"workers": {"tcp://a": {"nthreads": 3}}, "n_workers": 1}]
     client: Any = SimpleNamespace(status="running", scheduler_info=lambda n_workers: answers.pop(0))
     cluster = dask_cluster.DaskCluster.__new__(dask_cluster.DaskCluster)
-    cluster._client, cluster._seen = client, {}
+    cluster._client, cluster._seen, cluster._looked_s = client, {}, 0.0
     assert cluster.nodes() == {"tcp://a": 3}
     answers.append({"workers": {}, "n_workers": 0})
     assert cluster.nodes() == {}
@@ -415,22 +415,42 @@ def test_a_client_that_is_closed_is_one_sentence(monkeypatch: pytest.MonkeyPatch
         dask_cluster.DaskCluster(Closed())
 
 
-def test_a_clock_that_differs_from_the_schedulers_loses_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a worker was heard of last, the scheduler says by its own clock: one that says nothing new is silent."""
-    dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+def scheduler_of(
+    dask_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, dict[str, dict[str, float]], list[float]]:
+    """A connection to one with two workers, what it says of these, and the time."""
     now = [0.0]
     monkeypatch.setattr(dask_cluster, "monotonic", lambda: now[0])
     workers = {name: {"nthreads": 2, "last_seen": 1_000.0} for name in ("tcp://a", "tcp://b")}
     answer = {"workers": workers, "n_workers": 2}
     cluster = dask_cluster.DaskCluster.__new__(dask_cluster.DaskCluster)
     cluster._client, cluster._seen = SimpleNamespace(status="running", scheduler_info=lambda n_workers: answer), {}
-    for _ in range(2):
+    cluster._looked_s = 0.0
+    return cluster, workers, now
+
+
+def test_a_clock_that_differs_from_the_schedulers_loses_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a worker was heard of last, the scheduler says by its own clock: one that says nothing new is silent."""
+    dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+    cluster, workers, now = scheduler_of(dask_cluster, monkeypatch)
+    for _ in range(int(dask_cluster.SILENT_S)):
         assert cluster.nodes() == {"tcp://a": 2, "tcp://b": 2}
-        now[0] += dask_cluster.SILENT_S * 0.9
-        workers["tcp://a"]["last_seen"] += 27.0
+        now[0] += 1.0
+        workers["tcp://a"]["last_seen"] += 1.0
     assert cluster.nodes() == {"tcp://a": 2}
+    assert cluster.silence("tcp://b").startswith("it has said nothing for 30 s: its process is stopped")
+    assert cluster.silence("tcp://c") is None
     workers["tcp://b"]["last_seen"] += 0.1
     assert cluster.nodes() == {"tcp://a": 2, "tcp://b": 2}
+
+
+def test_a_scheduler_that_answers_late_loses_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped, or this program was: what workers have said meanwhile it may not have read yet."""
+    dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+    cluster, _, now = scheduler_of(dask_cluster, monkeypatch)
+    assert len(cluster.nodes()) == 2
+    now[0] += 10 * dask_cluster.SILENT_S
+    assert len(cluster.nodes()) == 2
 
 
 class Unheard(NodesHere):

@@ -26,6 +26,9 @@ distributed: Any = untyped
 CONNECT_S = 10.0
 #: A worker that has said nothing for so long is as good as gone, seconds; they tell of themselves every second or so.
 SILENT_S = 30.0
+#: Of what passes between two answers of the scheduler so much counts as silence of workers, at most, seconds: it was
+#: busy or stopped itself, or this program was, and heard nobody.
+MOST_PASSED_S = 5.0
 #: answers without any worker, though there are some, until that is believed
 LOOKS = 10
 #: what a client says of itself that may be used
@@ -93,8 +96,10 @@ class DaskCluster:
         self._open: set[Any] = set()
         #: replies on their way from a node
         self._fetches: set[concurrent.futures.Future[bytes]] = set()
-        #: of each worker when it was heard of last, as the scheduler says, and since when it says that, by our clock
+        #: of each worker when it was heard of last, as the scheduler says, and for how long it says that, in seconds
         self._seen: dict[str, tuple[float | None, float]] = {}
+        #: when the scheduler has answered last, by our clock
+        self._looked_s = monotonic()
 
     def nodes(self) -> dict[str, int]:
         """See Cluster."""
@@ -111,16 +116,24 @@ class DaskCluster:
             if info["workers"] or not info.get("n_workers"):
                 break
             # The client itself asks every other second how many there are, and may have written its answer over ours.
-        now, found, before = monotonic(), {}, self._seen
-        self._seen = {}
+        now, found, before, seen = monotonic(), {}, self._seen, {}
+        passed_s, self._looked_s = min(now - self._looked_s, MOST_PASSED_S), now
         for name, worker in dict(info["workers"]).items():
             told = worker.get("last_seen")
-            last, since = before.get(name, (None, now))
+            last, silent_s = before.get(name, (None, 0.0))
             # By the scheduler's clock, which may differ from ours by anything.
-            self._seen[name] = told, since if told is not None and told == last else now
-            if now - self._seen[name][1] < SILENT_S:
+            silent_s = silent_s + passed_s if told is not None and told == last else 0.0
+            seen[name] = told, silent_s
+            if silent_s < SILENT_S:
                 found[name] = max(1, int(worker.get("nthreads", 1)))
+        self._seen = seen
         return found
+
+    def silence(self, node: str) -> str | None:
+        """See Cluster."""
+        if node not in self._seen:
+            return None
+        return f"it has said nothing for {SILENT_S:g} s: its process is stopped, or its machine, or the network"
 
     def is_there(self) -> bool:
         """See Cluster."""

@@ -155,6 +155,10 @@ class RayCluster:
             "pool on other nodes"
         )
 
+    def silence(self, node: str) -> str | None:
+        """See Cluster: Ray itself gives such a node up."""
+        return None
+
     def drop(self, node: str) -> None:
         """See Cluster. What another pool still has there may go on; who comes later gets a new actor."""
         self._leave(node, is_lost=True)

@@ -259,7 +259,7 @@ class ClusterBackend(MindedBackend):
         for link in list(self._links.values()):
             if link.open and now - min(link.open.values()) > ANSWER_NS:
                 delay = f": {link.delay}" if link.delay and not link.is_ready else ""
-                self._node_lost(link, f"it has not answered for {ANSWER_NS / 1e9:g} s{delay}")
+                self._node_silent(link, f"it has not answered for {ANSWER_NS / 1e9:g} s{delay}")
         while self._dropped:
             number = self._dropped.popleft()
             for link in self._links.values():
@@ -369,7 +369,12 @@ class ClusterBackend(MindedBackend):
     def _seen(self, nodes: dict[str, int]) -> None:
         self._nodes = nodes
         for link in list(self._links.values()):
-            if link.node not in nodes and not link.is_gone:
+            if link.node in nodes or link.is_gone:
+                continue
+            silence = self._cluster.silence(link.node)
+            if silence is not None:
+                self._node_silent(link, silence, may_return=True)
+            else:
                 self._node_lost(link, "the cluster does not have it any more", may_return=True)
 
     def _launch(self) -> None:
@@ -430,11 +435,25 @@ class ClusterBackend(MindedBackend):
 
     def _node_failed(self, link: Link, why: str) -> None:
         """A node that the cluster still has cannot go on: it begins anew, unless all that it does is to fail."""
-        failures = self._failures[link.node] = 1 if link.has_worked else self._failures.get(link.node, 0) + 1
-        may_return = link.is_ready and failures < MOST_FAILURES
+        may_return = self._counts_failure(link) and link.is_ready
         link.doubt()
         self._end(link)
         self._node_lost(link, why, may_return=may_return)
+
+    def _node_silent(self, link: Link, why: str, *, may_return: bool = False) -> None:
+        """A node that is there, perhaps, says nothing: it or its machine is stopped, which no item that it held can do.
+
+        Others do what it held. Should it go on one day, it is to end its pool; and it is used again, unless it falls
+        silent each time.
+        """
+        may_return = self._counts_failure(link) and may_return
+        self._end(link)
+        self._node_lost(link, why, may_return=may_return, suspects=False)
+
+    def _counts_failure(self, link: Link) -> bool:
+        """One more of a node, in a row without an item done; whether it may be used again."""
+        failures = self._failures[link.node] = 1 if link.has_worked else self._failures.get(link.node, 0) + 1
+        return failures < MOST_FAILURES
 
     def _node_lost(self, link: Link, why: str, *, may_return: bool = False, suspects: bool = True) -> None:
         """A node is gone: what it held goes to others. If the cluster has it again later, it may be used again."""
@@ -474,6 +493,7 @@ class ClusterBackend(MindedBackend):
         """Have a node close its pool."""
         link.ends = True
         link.held.clear()
+        link.chunks.clear()
         data = link.request(monotonic_ns(), self._contents, keep=True)
         link.is_gone = True
         if data is not None:

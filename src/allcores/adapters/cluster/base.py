@@ -50,6 +50,12 @@ class Cluster(Protocol):
         None if it has begun, or nobody knows. May wait some seconds.
         """
 
+    def silence(self, node: str) -> str | None:
+        """Why a node is not among `nodes` though the cluster has it: it says nothing. The end of a sentence.
+
+        None if the cluster does not have it. Waits for nothing.
+        """
+
     def drop(self, node: str) -> None:
         """A node is not used any more."""
 

@@ -17,6 +17,7 @@ from allcores.adapters.cluster.messages import HOLD_S, LEASE_S, MOST_HOLD_S, Nod
 from allcores.adapters.cluster.node_logs import NodeLogs
 from allcores.adapters.cluster.node_work import LOOK_S, Work, find_modules
 from allcores.adapters.cluster.packing import unpack
+from allcores.adapters.cluster.silence import LATE_NS, Looks
 from allcores.errors import SetupError
 from allcores.limits import Limits
 from allcores.pool.pool import Pool, ready
@@ -73,16 +74,25 @@ def _end(key: str) -> None:
 
 
 def _watch() -> None:
-    """End pools that nobody asks for any more. One thread for each, which ends with it."""
+    """End pools that nobody asks for any more. One thread for each, which ends with it.
+
+    Where this process was stopped, or its machine, nobody could ask: that time does not count.
+    """
+    looks = Looks(int(monotonic() * 1e9))
+    asleep_s = 0.0
     while True:
         with _lock:
             now = monotonic()
+            still_s = looks.late_ns(int(now * 1e9), int(asleep_s * 1e9)) / 1e9
+            for node in _nodes.values():
+                node.heard_s = min(now, node.heard_s + still_s)
             late = [key for key, node in _nodes.items() if now - node.heard_s > LEASE_S]
             if not _nodes:
                 return
         for key in late:
             _end(key)
-        _ended.wait(LEASE_S / 10)
+        asleep_s = LEASE_S / 10
+        _ended.wait(asleep_s)
 
 
 _ended = threading.Event()
@@ -154,8 +164,14 @@ class Node:
         if self._work is None:
             until = min(until, self._open_until_s)
         while (left := until - monotonic()) > 0:
+            begun, look_s = monotonic(), min(left, LOOK_S)
             with self._changed:
-                if self._changed.wait_for(lambda: self._tells(serial), min(left, LOOK_S)):
+                tells = self._changed.wait_for(lambda: self._tells(serial), look_s)
+                still_s = monotonic() - begun - look_s
+                if still_s > LATE_NS / 1e9:
+                    # This process was stopped: what it was to make meanwhile has as much more time.
+                    self._open_until_s += still_s
+                if tells:
                     return
                 work = self._work
             if work is not None:

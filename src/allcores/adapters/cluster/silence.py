@@ -1,4 +1,4 @@
-"""Who was silent: the cluster, or this program, which was stopped or had no turn, and so heard nobody."""
+"""Who was silent: the other side, or this process, which was stopped or had no turn, and so heard nobody."""
 
 from __future__ import annotations
 
