@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import ssl
 import uuid
 from itertools import count
@@ -17,7 +18,7 @@ from typing import Any
 import distributed as untyped
 
 from allcores.adapters.cluster import node as node_side
-from allcores.adapters.cluster.base import Done, SchedulerLost, SchedulerSilent, listens
+from allcores.adapters.cluster.base import Done, NodeSilent, SchedulerLost, SchedulerSilent, listens
 from allcores.errors import BrokenPool, UsageError
 
 #: it comes without types
@@ -29,6 +30,8 @@ SILENT_S = 30.0
 #: Of what passes between two answers of the scheduler so much counts as silence of workers, at most, seconds: it was
 #: busy or stopped itself, or this program was, and heard nobody.
 MOST_PASSED_S = 5.0
+#: So often it is looked whether a worker that takes long to get a large request is silent, or gone, seconds.
+LOOK_S = 1.0
 #: answers without any worker, though there are some, until that is believed
 LOOKS = 10
 #: what a client says of itself that may be used
@@ -129,6 +132,35 @@ class DaskCluster:
         self._seen = seen
         return found
 
+    def _sent_ahead(self, node: str, data: bytes) -> Any:
+        """Have a worker get bytes before the task that needs them; what stands for them.
+
+        That takes as long as the network needs; Dask itself would wait for a worker that is stopped for as long as that
+        is, and meanwhile no other would be served.
+
+        Raises:
+            NodeSilent: The worker says nothing any more, or is gone.
+        """
+        client = self._client
+        scattered = client.scatter(data, workers=[node], hash=False, asynchronous=True)
+        way = asyncio.run_coroutine_threadsafe(scattered, client.loop.asyncio_loop)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return way.result(LOOK_S)
+            if way.done():  # it was Dask that gave up
+                return way.result()
+            silence = self._silence(node)
+            if silence is not None:
+                way.cancel()
+                raise NodeSilent(silence)
+
+    def _silence(self, node: str) -> str | None:
+        """Why nothing is to be had of a worker, as of the last look; None if it speaks."""
+        seen = self._seen
+        if node not in seen:
+            return "it went away while it was sent something"
+        return self.silence(node) if seen[node][1] >= SILENT_S else None
+
     def silence(self, node: str) -> str | None:
         """See Cluster."""
         if node not in self._seen:
@@ -147,7 +179,7 @@ class DaskCluster:
         """See Cluster."""
         client, argument = self._client, data
         if len(data) > LARGE:
-            argument = client.scatter(data, workers=[node], hash=False)
+            argument = self._sent_ahead(node, data)
         future: Any = client.submit(
             exchange,
             argument,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence, Sized
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost, SchedulerSilent
+from allcores.adapters.cluster.base import Cluster, Done, NodeSilent, SchedulerLost, SchedulerSilent
 from allcores.adapters.cluster.decoding import results_of
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import LEASE_S, REPORT_EACH_S, REPORT_S, Reply, Revocation
@@ -318,6 +318,9 @@ class ClusterBackend(MindedBackend):
 
     def _replied(self, link: Link, serial: int, data: bytes | None, error: BaseException | None) -> None:
         if link.is_gone:
+            return
+        if isinstance(error, NodeSilent):
+            self._node_silent(link, str(error), may_return=True)
             return
         if error is not None or data is None:
             self._node_failed(link, f"its task did not come back ({type(error).__name__}: {error})")

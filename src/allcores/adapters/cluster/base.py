@@ -22,6 +22,10 @@ class SchedulerSilent(Exception):
     """The cluster cannot be reached now, and may be again; the message is the end of a sentence."""
 
 
+class NodeSilent(Exception):
+    """A node does not take what is sent to it, and may do so again; the message is the end of a sentence."""
+
+
 class Cluster(Protocol):
     """One connection to a cluster. Methods may be called from two threads: one asks for nodes, one sends."""
 
@@ -42,7 +46,13 @@ class Cluster(Protocol):
         """Whether the process that `nodes` asks is there, as the system it runs on says. Waits two seconds at most."""
 
     def send(self, node: str, data: bytes, done: Done) -> None:
-        """Have `node.exchange(data)` called on a node; `done` gets what it returns. Waits briefly at most."""
+        """Have `node.exchange(data)` called on a node; `done` gets what it returns.
+
+        Waits no longer than the data need on their way.
+
+        Raises:
+            NodeSilent: They do not arrive. What else goes wrong is raised, or `done` gets it.
+        """
 
     def delay(self, node: str) -> str | None:
         """Why a node that was sent its first request some seconds ago has not begun with it, the end of a sentence.
