@@ -211,7 +211,7 @@ def never_waiting(*_: object) -> tuple[int, list[str]]:
         with contextlib.suppress(OSError):
             number = int(name)
             if stat.S_ISSOCK(os.fstat(number).st_mode) and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_NONBLOCK:
-                found.append(name)
+                found.append(os.readlink(f"/proc/self/fd/{name}"))
     return os.getpid(), found
 
 
@@ -224,9 +224,10 @@ def set_default_timeout() -> None:
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 def test_a_default_timeout_of_sockets_concerns_none_of_ours(method: str, default_timeout: None) -> None:
     """A worker waits for what comes next, and is the same one then."""
+    _, of_others = never_waiting()  # a forked worker has them, too
     with allcores.Pool(1, start_method=method) as pool:
         first = pool.submit(never_waiting).result()
-        assert pool.map(never_waiting, range(3), chunk=1) == [first] * 3 and first[1] == []
+        assert pool.map(never_waiting, range(3), chunk=1) == [first] * 3 and set(first[1]) <= set(of_others)
         assert pool.statistics().workers_started == 1
 
 
