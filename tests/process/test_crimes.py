@@ -417,6 +417,40 @@ def test_a_fork_that_raises(pool: Pool, watcher: Watcher) -> None:
         check_unharmed(pool, watcher)
 
 
+FORKING = """
+import os, sys
+import allcores
+
+def fork(how):
+    print("by the task,", end=" ")
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("by its child", how)
+    if how == "raises":
+        raise KeyError("of the child")
+    if how != "returns":
+        sys.exit({"code": 3, "words": "of the child", "nothing": None}[how])
+
+with allcores.Pool(1, backend=sys.argv[1]) as pool:
+    print(pool.map(fork, ["code", "words", "nothing", "raises", "returns"]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+def test_a_fork_ends_as_python_would_end_it(backend: str, tmp_path: Path) -> None:
+    """With the exit code of what it raises, and what it printed; the program that waits for it goes on."""
+    (tmp_path / "script.py").write_text(FORKING)
+    with scripts.running(["-W", "ignore", str(tmp_path / "script.py"), backend], folder=tmp_path) as process:
+        ended = scripts.finish(process)
+    assert ended.code == 0 and "[3, 1, 0, 1, 0]" in ended.out, ended
+    for how in ("code", "words", "nothing", "raises"):
+        assert ended.out.count(f"by its child {how}\n") == 1
+    assert ended.err.splitlines()[0] == "of the child" and "KeyError: 'of the child'" in ended.err
+    if backend == "processes":
+        assert ended.out.count("by the task") == 5
+
+
 def test_a_fork_among_many_quick_items(pool: Pool, tmp_path: Path) -> None:
     """The copy of the worker runs nothing of what follows in the chunk, although much of it was begun as one burst."""
     with Bell(tmp_path / "bell") as bell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from allcores.transport.exceptions import add_note
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 from allcores.transport.references import OpenFiles
 from allcores.transport.remote_errors import EXITING
+from allcores.worker import forked
 
 if TYPE_CHECKING:
     from allcores.shared_memory.parent_side import ParentMemory
@@ -149,6 +151,7 @@ class InProcessWorker:
         durations: list[int] = []
         first = position = 0
         begun = now = monotonic_ns()
+        process = os.getpid()
 
         def send(*, ended: bool) -> None:
             nonlocal values, failures, durations, first, begun
@@ -164,7 +167,9 @@ class InProcessWorker:
                 break
             try:
                 values.append(self.call(chunk, item, files))
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
+                if os.getpid() != process:
+                    forked.leave(error)
                 if _gets_interrupts():
                     # Ctrl-C of the person at the keyboard, not the task's own doing: the item was not finished.
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
@@ -172,7 +177,11 @@ class InProcessWorker:
                     raise
                 failures.append(self._failure(chunk, position, KeyboardInterrupt()))
             except BaseException as error:
+                if os.getpid() != process:
+                    forked.leave(error)
                 failures.append(self._failure(chunk, position, error))
+            if os.getpid() != process:
+                forked.leave()
             position += 1
             then, now = now, monotonic_ns()
             durations.append(now - then)
@@ -193,6 +202,7 @@ class InProcessWorker:
         #: where the parts of batches that have failed end, the nearest last
         ends: list[int] = []
         begun = now = monotonic_ns()
+        process = os.getpid()
         while position < len(items):
             end = ends.pop() if ends else min(position + chunk.batch, len(items))
             self.at = WorkerProgress(sequence, position, now, PHASE_RUNNING, together=end - position)
@@ -205,6 +215,8 @@ class InProcessWorker:
             try:
                 values = call(items[position:end])
             except BaseException as error:
+                if os.getpid() != process:
+                    forked.leave(error)
                 if isinstance(error, KeyboardInterrupt) and _gets_interrupts():
                     # Ctrl-C of the person at the keyboard: the batch was not finished.
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
@@ -217,6 +229,8 @@ class InProcessWorker:
                     now = monotonic_ns()
                     continue
                 failures = [self._failure(chunk, each, again(error)) for each in range(position, end)]
+            if os.getpid() != process:
+                forked.leave()
             first, position = position, end
             now = monotonic_ns()
             durations = [(now - begun) // count] * count

@@ -6,7 +6,6 @@ parent sees on the board which items the running call has: it divides a batch wh
 
 from __future__ import annotations
 
-import os
 from time import monotonic_ns
 
 from allcores.errors import BatchError
@@ -15,6 +14,7 @@ from allcores.transport.exceptions import pack_error
 from allcores.transport.positions import together_word
 from allcores.transport.refilled_items import AT_ONCE, RefilledItems, shows
 from allcores.transport.status_board import CLAIMED, CURRENT, LIMIT, STARTED
+from allcores.worker import forked as forks
 from allcores.worker.folding import FRAMES
 
 TYPE_CHECKING = False
@@ -77,7 +77,7 @@ def run_batches(
             values += call(items[position:end])
         except BaseException as error:
             if forked:
-                os._exit(0)
+                forks.leave(error)
             if count > 1 and not isinstance(error, BatchError):
                 # No attempt of those that are not at fault: they run again with the others of their half.
                 ends += (end, position + (count + 1) // 2)
@@ -86,7 +86,7 @@ def run_batches(
             packed = pack_error(error, skip_frames=own_frames(error, _GLOBALS, *FRAMES))
             failures += ((each, packed) for each in range(position, end))
         if forked:
-            os._exit(0)
+            forks.leave()
         position = end
         now = clock()
         if durations is not None:

@@ -51,6 +51,7 @@ from allcores.transport.status_board import (
     USED,
 )
 from allcores.worker import following
+from allcores.worker import forked as forks
 from allcores.worker.folding import FOLD_NS, FRAMES, Fold, packing
 from allcores.worker.process_reset import TIDY_NS, NoReset, ProcessReset
 from allcores.worker.result_packer import ResultPacker
@@ -134,7 +135,8 @@ class ChunkRunner:
         #: the items that are being run
         self._burst: list[Any] = []
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+            # What was printed is written here alone, and not once more by the copy.
+            os.register_at_fork(before=standard_streams.flush, after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
         self.forked.append(True)
@@ -313,7 +315,7 @@ class ChunkRunner:
                     append(call(item))
                 except BaseException as error:
                     if forked:
-                        os._exit(0)
+                        forks.leave(error)
                     failures.append((position, pack_error(error, skip_frames=_own_frames(error))))
                 position += 1
                 if position & mask:
@@ -325,7 +327,7 @@ class ChunkRunner:
                 if now > until:
                     break
             if forked:
-                os._exit(0)
+                forks.leave()
             if mask:
                 now = clock()
             # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
@@ -480,7 +482,7 @@ class ChunkRunner:
         used = self._used
         released = self._worker_memory.released() if self._worker_memory is not None else b""
         if self.forked:
-            os._exit(0)
+            forks.leave()
         if released and not used:
             self._send(released)
         if used:

@@ -23,6 +23,7 @@ from allcores.transport.positions import PHASE_LOADING, PHASE_RUNNING
 from allcores.transport.references import Arrivals, OpenFiles
 from allcores.transport.status_board import CLAIMED, CURRENT, FIRST, LIMIT, PHASE, SEQUENCE, STARTED
 from allcores.worker import following
+from allcores.worker import forked as forks
 from allcores.worker.chunk_runner import ChunkRunner
 
 TYPE_CHECKING = False
@@ -102,10 +103,11 @@ class ConcurrentRunner(ChunkRunner):
             try:
                 value = context.run(call, item)
             except BaseException as error:
-                if not self.forked:
-                    packed = pack_error(error, skip_frames=_own_frames(error))
+                if self.forked:
+                    forks.leave(error)
+                packed = pack_error(error, skip_frames=_own_frames(error))
             if self.forked:
-                os._exit(0)
+                forks.leave()
             # What lies in blocks goes back once nobody refers to it.
             del context, call, item
             self._finished.put((sequence, value, packed, monotonic_ns() - begun))
