@@ -378,3 +378,41 @@ def test_a_task_that_waits_for_its_own_pool_is_told() -> None:
         with pytest.raises(UsageError, match="its own pool"):
             pool.map(lambda number: pool.map(_doubled, range(3)), range(9))
         assert pool.map(_doubled, range(3)) == [0, 2, 4]
+
+
+RELOADING = """
+import importlib, os, sys
+sys.dont_write_bytecode = True
+import allcores, edited
+
+def edit(text):
+    with open(edited.__file__, "w") as file:
+        file.write(text)
+    importlib.reload(edited)
+
+def who(_):
+    return os.getpid()
+
+print(allcores.map(edited.work, [1]), allcores.map(who, [0], workers=1) == allcores.map(who, [0], workers=1))
+edit("from other import times\\ndef work(number): return times * number\\n")
+print(allcores.map(edited.work, [1]), allcores.submit(edited.work, 2).result())
+with allcores.actor(list, (1, 2)) as actor:
+    actor.append(3).result()
+    edit("def work(number): return -number\\n")
+    allcores.map(edited.work, [1])
+    print(actor.index(3).result())
+print(allcores.map(edited.work, [1]))
+stream = allcores.imap(abs, range(-3, 0))
+print(next(stream))
+edit("def work(number): return 0\\n")
+allcores.map(edited.work, [1])
+print(list(stream), allcores.map(edited.work, [1]))
+"""
+
+
+def test_a_module_that_is_loaded_anew(tmp_path: Path) -> None:
+    """Workers have imported it as it was: others take their place, once nothing is lost by it."""
+    (tmp_path / "edited.py").write_text("def work(number): return number\n")
+    (tmp_path / "other.py").write_text("times = 10\n")
+    ended = scripts.run(RELOADING, tmp_path)
+    assert ended.lines == ["[1] True", "[10] 20", "2", "[-1]", "3", "[2, 1] [0]"], ended

@@ -97,11 +97,20 @@ def _usable(pool: PoolOfModule | None, settings: dict[str, Any]) -> PoolOfModule
     from allcores.pool.pool import is_of_this_process, is_usable
 
     # One that setup has used in a worker was made without them.
-    if pool is not None and is_usable(pool) and pool.told == (*told,):
+    if pool is not None and is_usable(pool) and pool.told == (*told,) and not _is_outdated(pool):
         return pool
     if pool is not None and is_of_this_process(pool):
         pool.close()
     return PoolOfModule(settings, (*told,))
+
+
+def _is_outdated(pool: PoolOfModule) -> bool:
+    """Whether a module of the program was loaded anew, which its workers have as it was, and nothing of it is open."""
+    from allcores.pool.pool import has_actors
+    from allcores.system import reloads
+
+    before = pool.reloads
+    return before is not None and reloads.current() is not before and _is_idle(pool) and not has_actors(pool)
 
 
 def _is_idle(pool: Pool) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from allcores.backends.base import WorkerInit, state_in_task_of
 from allcores.pool.pool import Pool, driver_of
+from allcores.system import reloads
 from allcores.transport import process_role
 from allcores.transport.module_settings import Travelling
 
@@ -24,6 +25,8 @@ class PoolOfModule(Pool):
 
     def __init__(self, settings: Mapping[str, Any], told: tuple[str, ...]) -> None:
         self.told = told
+        #: modules that were loaded anew before its workers were started; None: these are in this very process, or nodes
+        self.reloads = reloads.current() if settings.get("backend") in (None, "processes", "interpreters") else None
         if process_role.is_worker():
             # They see the outer call alone; a forked worker, and one that imports who told of them, has copies.
             settings = {name: value for name, value in settings.items() if name != "observers"}

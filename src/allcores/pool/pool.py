@@ -418,6 +418,11 @@ def is_busy(pool: Pool) -> bool:
     return bool(driver.waiting()) or any(not map_state.calls for map_state in driver.maps())
 
 
+def has_actors(pool: Pool) -> bool:
+    """Whether an actor of it is open."""
+    return bool(pool._actor_processes.drivers())
+
+
 def is_forked(pool: Pool) -> bool:
     """Whether its workers are copies of this process."""
     return pool._start_method == "fork"
