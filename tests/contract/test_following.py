@@ -429,3 +429,46 @@ def test_a_pool_that_keeps_its_records_keeps_its_levels(method: str, loggers: li
     with open_pool(method, logs=False, setup=quieten) as pool:
         loggers[2].setLevel(logging.INFO)
         assert pool.map(levels_of, [[loggers[2].name]])[0][0][0] == 40
+
+
+def depth(number: int) -> int:
+    return 0 if not number else 1 + depth(number - 1)
+
+
+def digits(number: int) -> int:
+    return len(str(10**number))
+
+
+def bounds(_: object = None) -> tuple[int, int]:
+    return sys.getrecursionlimit(), sys.get_int_max_str_digits()
+
+
+def set_bounds() -> None:
+    sys.setrecursionlimit(7000)
+    sys.set_int_max_str_digits(7000)
+
+
+@pytest.fixture
+def own_bounds() -> Iterator[tuple[int, int]]:
+    before = bounds()
+    yield before
+    sys.setrecursionlimit(before[0])
+    sys.set_int_max_str_digits(before[1])
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_limits_of_the_interpreter(method: str, own_bounds: tuple[int, int]) -> None:
+    """Set before a pool, and while it is there; what `setup` has set stays until the program sets another."""
+    sys.setrecursionlimit(6000)
+    sys.set_int_max_str_digits(0)
+    with open_pool(method) as pool:
+        assert pool.map(depth, [4000]) == [4000] and pool.submit(digits, 5000).result() == 5001
+        sys.setrecursionlimit(own_bounds[0])
+        sys.set_int_max_str_digits(5000)
+        assert pool.map(bounds, [0]) == [(own_bounds[0], 5000)]
+        sys.set_int_max_str_digits(own_bounds[1])
+        assert pool.submit(bounds).result() == own_bounds
+    with open_pool(method, setup=set_bounds) as pool:
+        assert pool.map(bounds, [0]) == [(7000, 7000)]
+        sys.setrecursionlimit(own_bounds[0] + 1)
+        assert pool.map(bounds, [0]) == [(own_bounds[0] + 1, 7000)]

@@ -1,10 +1,10 @@
 """What a program's own thread finds around it, and its workers are to find, too: workers follow the caller, per map.
 
-Folder, environment, search path, locale, decimal context, warning filters, levels of loggers. A call that begins a map
-takes a snapshot, or finds that nothing has changed since the last (some microseconds, nothing per item). A worker is
-told what differs from what it has, before the first chunk of that map. What `setup` or a task has set in a worker, and
-the program has not changed since, stays. Context variables are followed where a pool is asked to
-(`Pool(contextvars=...)`).
+Folder, environment, search path, locale, decimal context, warning filters, levels of loggers, and the interpreter's
+limits (of recursion, and of the digits of whole numbers as text). A call that begins a map takes a snapshot, or finds
+that nothing has changed since the last (some microseconds, nothing per item). A worker is told what differs from what
+it has, before the first chunk of that map. What `setup` or a task has set in a worker, and the program has not changed
+since, stays. Context variables are followed where a pool is asked to (`Pool(contextvars=...)`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FRESH_FILTERS: list[tuple[Any, ...]] = [
     ("ignore", None, ImportWarning, None, 0),
     ("ignore", None, ResourceWarning, None, 0),
 ]
+#: the limits of such an interpreter
+FRESH_BOUNDS = (1000, sys.int_info.default_max_str_digits)
 #: what no process has: it differs from what any is to have
 _NO_VALUE, _NO_LOCALE, _NO_FILTERS = b"\0", "\0", [()]
 
@@ -39,7 +41,7 @@ _NO_VALUE, _NO_LOCALE, _NO_FILTERS = b"\0", "\0", [()]
 class Surroundings:
     """A snapshot, not to be changed. What a fresh process has by itself is None."""
 
-    __slots__ = ("context", "decimal", "environ", "filters", "folder", "levels", "locale", "path")
+    __slots__ = ("bounds", "context", "decimal", "environ", "filters", "folder", "levels", "locale", "path")
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Surroundings:
         filters: list[Any] | None,
         context: bytes | None = None,
         levels: Levels = log_levels.FRESH,
+        bounds: tuple[int, int] = FRESH_BOUNDS,
     ) -> None:
         self.folder = folder
         self.environ = environ
@@ -60,6 +63,7 @@ class Surroundings:
         self.filters = filters
         self.context = context
         self.levels = levels
+        self.bounds = bounds
 
     def of_a_fresh_process(self) -> Surroundings:
         """Those of a process that is started from here, and has yet to be told the rest."""
@@ -82,7 +86,7 @@ class Surroundings:
             path = path if path == before.path else [*path, *before.path, *path]
             locale = locale if locale == before.locale else _NO_LOCALE
             filters = filters if filters == before.filters else _NO_FILTERS
-        return Surroundings(folder, environ, path, locale, None, filters, levels=self.levels)
+        return Surroundings(folder, environ, path, locale, None, filters, levels=self.levels, bounds=before.bounds)
 
     def at_start(self, around: Surroundings | None) -> Surroundings:
         """Those of a process that has these, and is told for its setup what it cannot have by itself.
@@ -101,12 +105,13 @@ class Surroundings:
             around.filters,
             around.context,
             self.levels,
+            around.bounds,
         )
 
     def with_context(self, context: bytes) -> Surroundings:
         """These, and values of context variables, pickled."""
         own = self.folder, self.environ, self.path, self.locale, self.decimal, self.filters
-        return Surroundings(*own, context, self.levels)
+        return Surroundings(*own, context, self.levels, self.bounds)
 
     def variables(self) -> dict[str, str]:
         """The environment."""
@@ -138,6 +143,9 @@ class Surroundings:
             gone = {name: 0 for name in old_levels if name not in new_levels}
             set_now = {name: level for name, level in new_levels.items() if old_levels.get(name) != level}
             changes["levels"] = {**gone, **set_now}, disabled
+        if self.bounds != former.bounds:
+            pairs = zip(self.bounds, former.bounds, strict=True)
+            changes["bounds"] = [now if now != before else None for now, before in pairs]
         return pickle.dumps(changes)
 
 
@@ -147,6 +155,7 @@ def current() -> Surroundings:
     last = _last
     environ, path, filters = environment.encoded(), sys.path, _filters()
     folder, locale, decimal, levels = _folder(), _locale(), _decimal(), log_levels.current()
+    bounds = sys.getrecursionlimit(), sys.get_int_max_str_digits()
     if (
         last is not None
         and environ == last.environ
@@ -156,10 +165,11 @@ def current() -> Surroundings:
         and locale == last.locale
         and decimal == last.decimal
         and levels is last.levels
+        and bounds == last.bounds
     ):
         return last
     filters = None if filters is None else list(filters)
-    _last = Surroundings(folder, dict(environ), list(path), locale, decimal, filters, levels=levels)
+    _last = Surroundings(folder, dict(environ), list(path), locale, decimal, filters, levels=levels, bounds=bounds)
     return _last
 
 

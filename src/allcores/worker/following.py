@@ -60,6 +60,8 @@ def follow(data: bytes | bytearray | memoryview) -> str | None:
         _follow_filters(*changes["filters"])
     if "context" in changes:
         _follow_context(changes["context"])
+    if "bounds" in changes:
+        _follow_bounds(*changes["bounds"])
     if "levels" in changes:
         _follow_levels(*changes["levels"])
     return folder
@@ -143,6 +145,15 @@ def _set_filters() -> None:
                     line,
                     append=True,
                 )
+
+
+def _follow_bounds(recursion: int | None, digits: int | None) -> None:
+    """Set Python's own limits; None: as it is."""
+    if recursion is not None:
+        with contextlib.suppress(RecursionError):  # it is lower than where this is called
+            sys.setrecursionlimit(recursion)
+    if digits is not None:
+        sys.set_int_max_str_digits(digits)
 
 
 def _follow_levels(levels: dict[str, int], disabled: int) -> None:
