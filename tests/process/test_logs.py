@@ -344,6 +344,47 @@ def test_nothing_comes_twice_and_prints_have_names(method: str, tmp_path: Path) 
     assert done.stderr == "[pool-worker-1] no endno end\n"
 
 
+def print_in_threads(number: int) -> None:
+    """A thread that ends, and one that stays; standard output has another object before it."""
+    ending = threading.Thread(target=print, args=("ended", number), kwargs={"end": ""})
+    ending.start()
+    ending.join()
+    printed = threading.Event()
+
+    def stay() -> None:
+        print("stays", number, end="")
+        printed.set()
+        threading.Event().wait()
+
+    threading.Thread(target=stay, daemon=True).start()
+    assert printed.wait(PATIENCE_S)
+    print("main", number, end="")
+    sys.stdout = Tee(sys.stdout)
+
+
+class Tee:
+    finish = None
+
+    def __init__(self, below: Any) -> None:
+        self.write = below.write
+
+
+class Caller:
+    def say(self, number: int) -> None:
+        print("call", number, end=" ")
+
+
+def test_lines_without_an_end_are_some_in_each_thread(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a thread that ends, then; of others at the end of the worker."""
+    with Pool(1, logs=Logs(prints=True)) as pool:
+        pool.map(print_in_threads, [1])
+        with pool.actor(Caller, concurrent=2) as actor:
+            actor.say(1).result()
+    out, _ = capfd.readouterr()
+    lines = [line.partition("] ")[2] for line in out.splitlines()]
+    assert lines[0] == "ended 1" and sorted(lines[1:]) == ["call 1 ", "main 1", "stays 1"]
+
+
 def test_a_pool_logs_what_is_worth_a_line() -> None:
     """Retries, deadlines, the end of workers: with the facts as attributes."""
     with listening("allcores", logging.DEBUG) as own:

@@ -8,6 +8,8 @@ import os
 import sys
 import threading
 import traceback
+import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from allcores.transport import frames
@@ -74,6 +76,17 @@ def install(frame_writer: Notes, body: bytes) -> None:
     if prints:
         sys.stdout = Lines(frame_writer, "stdout", sys.stdout)
         sys.stderr = Lines(frame_writer, "stderr", sys.stderr)
+        _installed[:] = sys.stdout, sys.stderr
+
+
+#: in the place of the standard streams; tasks may put others there, which write to these
+_installed: list[Lines] = []
+
+
+def finish() -> None:
+    """At the end of the worker: what was printed and has no end of a line is sent, too."""
+    for lines in _installed:
+        lines.finish()
 
 
 def _configure(log_forwarder: LogForwarder, levels: dict[str, int], disabled: int) -> None:
@@ -169,6 +182,31 @@ def _cut(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
 
 
+class _Begun:
+    """A line that a thread has begun, which is one when the thread ends.
+
+    Args:
+        send: Takes it then.
+    """
+
+    __slots__ = ("__weakref__", "_process", "_send", "text")
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self.text = ""
+        self._send = send
+        self._process = os.getpid()
+
+    def finish(self) -> None:
+        """There is no more to come."""
+        rest, self.text = self.text, ""
+        # In a process that was forked meanwhile it is a copy, of a thread that is not there.
+        if rest and os.getpid() == self._process:
+            self._send(rest)
+
+    def __del__(self) -> None:
+        self.finish()
+
+
 class Lines(io.TextIOBase):
     """In place of sys.stdout or sys.stderr: sends whole lines. What writes to the descriptor itself passes by it."""
 
@@ -179,8 +217,9 @@ class Lines(io.TextIOBase):
         self._frame_writer = frame_writer
         self.name = name
         self.below = below
-        #: of each thread, what it has written of a line
-        self._begun = threading.local()
+        #: of each thread, what it has written of a line; and all of them
+        self._this_thread = threading.local()
+        self._all: list[weakref.ref[_Begun]] = []
 
     def __getattr__(self, name: str) -> Any:
         # What is asked of a stream beyond lines (`reconfigure`, `buffer`) is that of the one below.
@@ -196,10 +235,14 @@ class Lines(io.TextIOBase):
         return number
 
     def write(self, text: str) -> int:
-        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        begun = getattr(self._this_thread, "begun", None)
+        if begun is None:
+            begun = self._this_thread.begun = _Begun(self._finish)
+            self._all.append(weakref.ref(begun, self._all.remove))
+        *lines, rest = (begun.text + text).split("\n")
         if len(rest) > MOST_CHARACTERS:
             lines, rest = [*lines, rest], ""
-        self._begun.text = rest
+        begun.text = rest
         if lines:
             self._send(lines)
         return len(text)
@@ -208,10 +251,14 @@ class Lines(io.TextIOBase):
         """A line that is not finished stays: the function may go on with it."""
 
     def finish(self) -> None:
-        """At the end of the worker: a line without an end is one, too."""
-        rest, self._begun.text = getattr(self._begun, "text", ""), ""
-        if rest:
-            self._send([rest])
+        """At the end of the worker: lines without an end are some, too, of whichever thread."""
+        for each in list(self._all):
+            begun = each()
+            if begun is not None:
+                begun.finish()
+
+    def _finish(self, rest: str) -> None:
+        self._send([rest])
 
     def _send(self, lines: list[str]) -> None:
         body = dumps((self.name, [_cut(line) for line in lines]))

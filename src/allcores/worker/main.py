@@ -274,9 +274,9 @@ def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameW
                 teardown(*chunk_runner.state)
     finally:
         inherited.end()
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "finish"):
-                stream.finish()
+        log_forwarding: Any = sys.modules.get("allcores.worker.log_forwarding")
+        if log_forwarding is not None:
+            log_forwarding.finish()
         coverage_data.save()
         frame_writer.finish()
     return 0
