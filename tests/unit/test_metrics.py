@@ -90,6 +90,31 @@ def test_seconds_of_items_that_were_ended_are_counted() -> None:
     assert found["allcores_item_seconds_bucket", (("le", "0.1"), ("pool", "crawl"))] == 0
 
 
+def test_several_exporters_of_one_registry_are_added_up() -> None:
+    """One for each pool, as a function may make them that is called again and again: each name is there once."""
+    registry = CollectorRegistry()
+    exporters = []
+    for name in ("crawl", "crawl", "parse"):
+        exporters.append(metrics.Prometheus(registry))
+        with Pool(backend="serial", observers=[exporters[-1]], name=name) as pool:
+            list(pool.outcomes(fail, range(8)))
+    text = generate_latest(registry).decode()
+    assert text.count("# TYPE allcores_items_total counter") == 1
+    found = scrape(registry)
+    assert found["allcores_items_total", (("kind", "ok"), ("pool", "crawl"))] == 12
+    assert found["allcores_items_total", (("kind", "ok"), ("pool", "parse"))] == 6
+    assert found["allcores_failures_total", (("cause", "LookupError"),)] == 6
+    assert found["allcores_map_seconds_count", ()] == 3
+    assert found["allcores_item_seconds_count", (("pool", "crawl"),)] == 16
+    exporters[2].close()
+    exporters[2].close()
+    assert ("allcores_items_total", (("kind", "ok"), ("pool", "parse"))) not in scrape(registry)
+    exporters[0].close()
+    exporters[1].close()
+    assert scrape(registry) == {}
+    metrics.Prometheus(registry).close()
+
+
 def test_causes_are_bounded() -> None:
     """A program may raise any number of classes; a label may not have any number of values."""
     registry = CollectorRegistry()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from time import monotonic
@@ -49,6 +49,12 @@ class Histogram(NamedTuple):
     bounds: tuple[float, ...]
     counts: list[int]
     total: float
+
+
+def added(several: Sequence[Histogram]) -> Histogram:
+    """Histograms of the same bounds as one; at least one is needed."""
+    counts = [sum(column) for column in zip(*(each.counts for each in several), strict=True)]
+    return Histogram(several[0].bounds, counts, sum(each.total for each in several))
 
 
 ITEMS = Metric("items", "counter", "Items that have an outcome, by kind")
