@@ -211,6 +211,21 @@ def test_rows_of_failures_and_workers_are_capped() -> None:
     assert len(as_html(recording)) < 2_000_000
 
 
+def test_of_many_maps_those_that_are_told_of_have_their_end() -> None:
+    """Also where it comes after the ends of very many others; the others are counted."""
+    events: list[PoolEvent] = [MapStarted(1, 1)]
+    for number in range(2, 3002):
+        events += [MapStarted(number, 1), InputRead(number, 1, 0, 0, 0, 0, 0, True), MapEnded(number, 1, 0, False)]
+    events += [InputRead(1, 1, 0, 0, 0, 0, 0, True), MapEnded(1, 1, 0, False)]
+    recording = recorded(*events)
+    assert len(recording.maps) == recorder.MOST_ROWS
+    assert all(each.end is not None and each.input_end is not None for each in recording.maps.values())
+    assert recording.rows["flow"] == recording.rows["done"] == 3001
+    html = as_html(recording)
+    assert "2,951 more maps are not listed." in html
+    assert "not ended" not in html
+
+
 def test_reports_shortly_one_after_the_other_are_told_once() -> None:
     """Work is told when it makes up WORK_NS, when its map or worker ends, and before a gap; never per item."""
     activity_batcher, worker_state, map_state = ActivityBatcher(), WorkerState(1, 0), MapState(1, chunker=Chunker())
@@ -554,8 +569,10 @@ def test_a_report_has_only_what_is_in_it() -> None:
 
 
 def test_a_report_of_nothing_says_so() -> None:
-    """A pool that was opened and closed."""
+    """A pool that was opened and closed; an item of less than a microsecond is not nothing."""
     assert "Nothing was run." in as_html(recorded())
+    now = monotonic_ns()
+    assert "Nothing was run." not in as_html(recorded(MapStarted(1, 1), report(1, now, now + 300)))
 
 
 def test_what_is_assumed_of_workers_is_so() -> None:

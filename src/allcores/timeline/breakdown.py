@@ -249,7 +249,7 @@ _LIMITS = {
 def _limit(recording: Recording, sums: dict[str, float], available: float, cpu: float | None, seconds: float) -> str:
     """What kept the cores from doing more, in one sentence."""
     busy = sums["function"]
-    if not busy:
+    if not available or not (busy or recording.counts.get("attempts")):
         return "Nothing was run."
     worst = max((key for key in sums if key != "function"), key=lambda key: sums[key])
     if cpu is not None and seconds > LONG_ENOUGH_S and cpu < 0.6 * busy and busy - cpu > sums[worst]:

@@ -119,7 +119,7 @@ def _facts(recording: Recording, summed: Breakdown) -> dict[str, Any]:
         "causes_left_out": max(0, len(recording.causes) - MOST_CAUSES),
         "memory": _memory(recording, summed),
         "flows": sorted(recording.maps.values(), key=lambda one_map: one_map.begin)[:MAX_MAPS],
-        "flows_left_out": max(0, len(recording.maps) - MAX_MAPS),
+        "flows_left_out": max(0, max(len(recording.maps), recording.rows.get("flow", 0)) - MAX_MAPS),
         "width": charts.WIDTH,
         "height": charts.HEIGHT,
     }

@@ -152,6 +152,7 @@ class Recording:
         workers: Of the pool.
         cores: The core budget.
         counts: Totals (attempts, failed, retries, workers_started, ...).
+        rows: How many there would be of each word, had all been written.
         histogram: Bucket -> items, see `timeline.aggregates.Histogram`.
     """
 
@@ -169,6 +170,7 @@ class Recording:
     marks: list[Mark] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     histogram: dict[int, int] = field(default_factory=dict)
     slowest: list[Slow] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
@@ -304,6 +306,8 @@ class Recording:
                 entry[:8] for entry in totals.get("causes", ())
             )
         ]  # fmt: skip
+        rows = totals.get("rows")
+        self.rows = {str(word): _bounded(count) for word, count in rows.items()} if isinstance(rows, dict) else {}
         self.counts = {key: _bounded(value) for key, value in totals.items() if isinstance(value, int)}
 
     def _end(self, us: int, *_: Any) -> None:

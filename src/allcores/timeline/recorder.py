@@ -98,6 +98,8 @@ class Timeline:
         self._feed: list[int] | None = None
         self._aggregates = Aggregates()
         self._rows: dict[str, int] = {}
+        #: maps that have a row and are open: their ends have one, too
+        self._told: set[int] = set()
         self._resolution_ns = FINEST_NS
         self._totals_due_ns = self._origin + TOTALS_NS
         self._flush_due_ns = 0
@@ -191,10 +193,14 @@ class Timeline:
         return lane
 
     def _map_started(self, event: MapStarted) -> None:
-        self._add_some("flow", self._now(), event.map_number, event.total)
+        if self._add_some("flow", self._now(), event.map_number, event.total):
+            self._told.add(event.map_number)
 
     def _map_ended(self, event: MapEnded) -> None:
-        self._add_some("done", self._now(), event.map_number, event.done, event.failed, event.cancelled)
+        self._rows["done"] = self._rows.get("done", 0) + 1
+        if event.map_number in self._told:
+            self._told.discard(event.map_number)
+            self._add("done", self._now(), event.map_number, event.done, event.failed, event.cancelled)
 
     def _read(self, event: InputRead) -> None:
         feed = self._feed
@@ -216,7 +222,9 @@ class Timeline:
         feed[6] += event.held_ns
         if event.ended:
             self._end_feed()
-            self._add_some("input", self._at(event.end_ns), event.map_number)
+            self._rows["input"] = self._rows.get("input", 0) + 1
+            if event.map_number in self._told:
+                self._add("input", self._at(event.end_ns), event.map_number)
 
     def _reported(self, event: WorkReported) -> None:
         worker, map_number, count, failed, begin, end, busy, size, _ = event
@@ -273,10 +281,12 @@ class Timeline:
     def _add(self, what: str, *values: Any) -> None:
         self._lines.add([what, *values])
 
-    def _add_some(self, what: str, *values: Any) -> None:
+    def _add_some(self, what: str, *values: Any) -> bool:
+        """Add a row if there are not too many of its kind; whether it was."""
         seen = self._rows[what] = self._rows.get(what, 0) + 1
         if seen <= MOST_ROWS:
             self._lines.add([what, *values])
+        return seen <= MOST_ROWS
 
     def _end_span(self, lane: _Lane) -> None:
         span, lane.span = lane.span, None
