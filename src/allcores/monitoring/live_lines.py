@@ -54,8 +54,8 @@ class PoolView:
         causes: Failures by name.
         cores: In use now, None if that is not known.
         budget: Cores that it may use.
-        resident: Bytes of all processes.
-        largest: Bytes of the largest worker.
+        resident: Bytes of all processes, and what they share.
+        largest: Bytes of the largest worker, what it shares apart.
         memory: Bytes that all may have, None if that is not known.
         memory_per_worker: Bytes that a worker may have, None if that is not limited.
     """

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
-from allcores.events import MapEnded, MapStarted, PoolEvent, Progress, TaskFailed
+from allcores.events import MapEnded, MapStarted, PoolEvent, Progress, TaskFailed, TaskRetried
 from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain
 from allcores.outcome import Kind
 from allcores.progress.bar import keep_from_children, need_rich, switching_streams
@@ -109,6 +109,7 @@ class LiveView:
         self._lock = threading.RLock()  # guards what events change: they come from any thread
         self._maps: dict[Hashable, _Map] = {}
         self._causes: dict[str, int] = {}
+        self._retries = 0
         self._ended: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._pool: weakref.ref[Pool] | None = None
@@ -136,6 +137,9 @@ class LiveView:
                 if cause not in self._causes and len(self._causes) >= MOST_CAUSES:
                     cause = "other"
                 self._causes[cause] = self._causes.get(cause, 0) + 1
+        elif isinstance(event, TaskRetried):
+            with self._lock:
+                self._retries += 1
         elif isinstance(event, MapStarted):
             self._begin(event)
         elif isinstance(event, MapEnded):
@@ -156,6 +160,7 @@ class LiveView:
             if self._thread is not None or not (self.visible or self._plain_s is not None):
                 return
             self._causes.clear()
+            self._retries = 0
             if self.visible:
                 keep_from_children()
             self._ended = ended = threading.Event()
@@ -250,12 +255,14 @@ class LiveView:
             if not self._maps:
                 return None
             maps = [self._view_of(each, item_s=item_s, workers=max(1, len(workers))) for each in self._maps.values()]
-            view = PoolView(maps, workers, dict(self._causes), statistics.retries if statistics else 0)
+            view = PoolView(maps, workers, dict(self._causes), self._retries)
         view.budget, view.memory = self._limits()
         view.memory_per_worker = pool.limits.memory_per_worker if pool is not None else None
         self._look([each.pid for each in workers if each.pid is not None])
         view.cores = self._gauge.cores
         view.resident = sum(self._gauge.resident.values())
+        if view.resident and statistics is not None:
+            view.resident += statistics.block_bytes + statistics.shared_bytes  # which are there once
         view.largest = max((b for pid, b in self._gauge.resident.items() if pid != os.getpid()), default=0)
         return view
 

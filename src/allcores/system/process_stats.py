@@ -58,7 +58,7 @@ class Gauge:
         self._looked_s: float | None = None
         #: cores in use between the last two looks; None before the second
         self.cores: float | None = None
-        #: resident bytes of each at the last look
+        #: resident bytes of each at the last look, shared memory and files apart, as limits have them
         self.resident: dict[int, int] = {}
         #: cores in use by each
         self.each: dict[int, float] = {}
@@ -73,7 +73,8 @@ class Gauge:
             if found is None:
                 continue
             seen[pid] = (found.started, found.cpu_s)
-            self.resident[pid] = found.resident
+            own = procfs.resident_bytes(pid)
+            self.resident[pid] = found.resident if own is None else own
             before = self._seen.get(pid)
             # One that was not seen before may have begun long ago (a view that starts late): it counts from now.
             spent[pid] = found.cpu_s - before[1] if before is not None and before[0] == found.started else 0.0
