@@ -28,7 +28,8 @@ PARALLEL = (
 class SiteTime:
     """What was sampled within one site, in the main thread of the program; times in seconds.
 
-    `wanted` is what it spent ready to run without a core: not in `seconds`, which are its own.
+    `wanted` is what it spent ready to run without a core: not in `seconds`, which are its own. `again` are those of its
+    seconds in which its function was called in a `while`, or by itself.
     """
 
     site: Site
@@ -43,6 +44,7 @@ class SiteTime:
     held_long: int = 0
     released: int = 0
     elsewhere: float = 0.0
+    again: float = 0.0
     callers: Counter[Caller] = field(default_factory=Counter)
     #: the sites that were directly around it, by seconds
     around: Counter[Site] = field(default_factory=Counter)
@@ -73,6 +75,7 @@ def attribute(process: ProcessRecord, sources: dict[str, SourceFile]) -> list[Si
         elsewhere = is_elsewhere(stack.places)
         met: list[Site] = []
         caller: Caller | None = None
+        again, codes = False, set[Code]()
         above: Caller | None = None  # of the function that called
         for number in range(len(stack.places) - 1, -1, -1):
             place = stack.places[number]
@@ -81,12 +84,16 @@ def attribute(process: ProcessRecord, sources: dict[str, SourceFile]) -> list[Si
             own_frame = place.code.name.endswith(("comp>", "<genexpr>"))
             inner = stack.places[number - 1] if number else None
             source = sources.get(place.code.file)
+            again = again or place.code in codes
             for site in source.around(place, inner, process.python) if source else ():
                 if site not in met:
                     time = found.setdefault(site, SiteTime(site))
                     time.level = min(time.level, len(met))
                     time.add(stack, above if own_frame else caller, met[-1] if met else None, elsewhere)
+                    time.again += stack.own_wall if again else 0.0
                     met.append(site)
+            again = again or (source is not None and source.in_while(place.line))
+            codes.add(place.code)
             if not own_frame:
                 above, caller = caller, (place.code.file, place.line, place.code.name)
     return sorted(found.values(), key=lambda time: (-time.seconds, time.level))

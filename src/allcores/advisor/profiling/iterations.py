@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 
 from allcores.advisor.profiling.attribution import SiteTime, Values
+from allcores.advisor.profiling.records import Observation
 from allcores.advisor.profiling.sites import Site
 
 #: wrappers that give as many items as they get
@@ -23,12 +24,14 @@ class Iterations:
         executions: How often it is executed, at least.
         how: What `each` was taken from.
         item: (type, bytes when pickled, about, and "yes", "no" or "unknown": whether it pickles) of an item.
+        often: It may be executed any number of times: nothing tells how often, so each may be short.
     """
 
     each: float | None
     executions: float
     how: str
     item: tuple[str, int, str] | None = None
+    often: bool = False
 
     @property
     def total(self) -> float | None:
@@ -45,17 +48,21 @@ def count(times: list[SiteTime], values: Values) -> dict[Site, Iterations]:
         if time.site in found:
             return found[time.site]
         executions = 1.0
+        again = time.again > 0.5 * time.seconds
         if time.around:
             outer = time.around.most_common(1)[0][0]
             if outer not in above and outer in by_site:
-                executions = of(by_site[outer], above | {time.site}).total or 1.0
+                total = of(by_site[outer], above | {time.site}).total
+                executions, again = total or 1.0, again or total is None
         each, how = _each(time, values, executions)
-        pace, other = _pace(time, values)
-        if each is not None and executions == 1.0 and (other or _in_while(time.site)):
+        pace, other, seen = _pace(time, values, again)
+        again = again and executions == 1.0
+        if each is not None and executions == 1.0 and (other or again or _in_while(time.site)):
             # by its pace if that is known; if it never stayed in one execution from look to look, each is shorter
             total = pace * time.seconds if pace is not None and not other else each * time.seconds / _PERIOD_S
             executions = max(1.0, total / each)
-        result = Iterations(each, executions, how, _item(time.site, values))
+        often = again and (other or seen < _SURE) and isinstance(time.site.node, ast.For)
+        result = Iterations(each, executions, how, _item(time.site, values), often)
         found[time.site] = result
         return result
 
@@ -70,14 +77,33 @@ _PERIOD_S = 0.02
 _CLOSE_S = 0.2
 
 
-def _pace(time: SiteTime, values: Values) -> tuple[float | None, bool]:
-    """Iterations a second, from looks that followed each other; and whether one of them was of another execution."""
+#: so often two looks have to be of one execution, where it may be executed any number of times: some are by chance
+_SURE = 3
+
+
+def _pace(time: SiteTime, values: Values, again: bool) -> tuple[float | None, bool, int]:
+    """Iterations a second, from looks that followed each other.
+
+    Args:
+        time: Of a site.
+        values: What was seen in its function.
+        again: It may be executed any number of times: what it adds to is looked at, too.
+
+    Returns:
+        That; whether one look was of another execution than the one before; and how many were not.
+    """
     paces: list[float] = []
     other = False
     target = time.site.node.target if isinstance(time.site.node, ast.For) else None
     name = target.id if isinstance(target, ast.Name) else None
-    for looks, key, sign in ((values.own(time.site), ".0", -1), (values.near(time.site), name, 1)):
-        kinds = ("int",) if sign > 0 else ("list_iterator", "range_iterator", "tuple_iterator")
+    ways: list[tuple[list[Observation], str | None, int, tuple[str, ...]]] = [
+        (values.own(time.site), ".0", -1, ("list_iterator", "range_iterator", "tuple_iterator")),
+        (values.near(time.site), name, 1, ("int",)),
+    ]
+    if again:
+        near = values.near(time.site)
+        ways += [(near, grown, 1, ("list", "set", "dict")) for grown in _grown(time.site)]
+    for looks, key, sign, kinds in ways:
         seen = sorted(
             (look.at, look.facts[key][1])
             for look in looks
@@ -90,7 +116,7 @@ def _pace(time: SiteTime, values: Values) -> tuple[float | None, bool]:
                     paces.append((second - first) * sign / (after - before))
                 elif second != first:
                     other = True
-    return (statistics.median(paces) if paces else None), other
+    return (statistics.median(paces) if paces else None), other, len(paces)
 
 
 def _each(time: SiteTime, values: Values, executions: float) -> tuple[float | None, str]:
@@ -109,9 +135,20 @@ def _each(time: SiteTime, values: Values, executions: float) -> tuple[float | No
 
 def _growth(time: SiteTime, values: Values) -> float | None:
     """Iterations by the list that the loop appends to: the rate at which it grew, times the loop's seconds."""
-    node = time.site.node
+    for name in _grown(time.site):
+        seen = [(look.at, look.facts[name][1]) for look in values.near(time.site) if name in look.facts]
+        seen.sort()
+        if len(seen) >= 2 and seen[-1][1] > seen[0][1] >= 0:
+            rate = (seen[-1][1] - seen[0][1]) / max(1e-9, seen[-1][0] - seen[0][0])
+            return max(float(seen[-1][1]), rate * time.seconds)
+    return None
+
+
+def _grown(site: Site) -> list[str]:
+    """Names of what a loop adds to."""
+    node = site.node
     if not isinstance(node, ast.For):
-        return None
+        return []
     names = [
         ast.unparse(each.func.value)
         for each in ast.walk(node)
@@ -122,13 +159,7 @@ def _growth(time: SiteTime, values: Values) -> float | None:
         for each in ast.walk(node)
         if isinstance(each, ast.Subscript) and isinstance(each.ctx, ast.Store) and isinstance(each.value, ast.Name)
     ]
-    for name in names:
-        seen = [(look.at, look.facts[name][1]) for look in values.near(time.site) if name in look.facts]
-        seen.sort()
-        if len(seen) >= 2 and seen[-1][1] > seen[0][1] >= 0:
-            rate = (seen[-1][1] - seen[0][1]) / max(1e-9, seen[-1][0] - seen[0][0])
-            return max(float(seen[-1][1]), rate * time.seconds)
-    return None
+    return names
 
 
 def length_of(node: ast.expr, site: Site, values: Values) -> int | None:

@@ -102,6 +102,8 @@ def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program:
     if iterations.each is not None and iterations.each < 2:
         why_not.append("it has one iteration")
     pattern = {"waiting": "threads", "released": "threads"}.get(work, "processes")
+    if iterations.often and pattern == "processes":
+        why_not.append("how often it is executed is not known: what does so may be the loop to look at")
     after = _after(time, iterations, work, cores)
     if pattern == "processes" and time.seconds - after < 0.0:
         why_not.append(_too_small(time, iterations, cores))

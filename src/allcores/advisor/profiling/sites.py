@@ -109,8 +109,12 @@ class SourceFile:
         self.modules: set[str] = set()
         #: names that were imported from a module: (that, name there)
         self.imported: dict[str, tuple[str, str]] = {}
+        #: first and last line of what `while` turns again and again
+        self._turns: list[tuple[int, int]] = []
         for each in ast.walk(self.tree):
-            if isinstance(each, ast.ClassDef):
+            if isinstance(each, ast.While):
+                self._turns.append((each.lineno, each.body[-1].end_lineno or each.lineno))
+            elif isinstance(each, ast.ClassDef):
                 self.methods |= {one for one in each.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
             elif isinstance(each, ast.Import):
                 self.modules |= {name.asname or name.name.partition(".")[0] for name in each.names}
@@ -126,6 +130,10 @@ class SourceFile:
         """Each site of the file."""
         for scope in self._scopes.values():
             yield from scope.sites
+
+    def in_while(self, line: int) -> bool:
+        """Whether a line is in a `while`: how often that turns cannot be read."""
+        return any(first <= line <= last for first, last in self._turns)
 
     def around(self, place: Place, inner: Place | None, python: tuple[int, int]) -> list[Site]:
         """The sites that a frame is in, outer ones first.

@@ -1,0 +1,91 @@
+"""How often a loop is executed, where looks at its names alone tell: in a function that is called in a `while`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from allcores.advisor.profiling.attribution import Values, attribute
+from allcores.advisor.profiling.independence import Verdict
+from allcores.advisor.profiling.iterations import Iterations, count
+from allcores.advisor.profiling.ranking import Candidate, candidate
+from allcores.advisor.profiling.records import Code, Observation, Place, Stack
+from allcores.advisor.profiling.sites import SourceFile
+
+SOURCE = """
+def update(particles):
+    moved = []
+    for each in particles:
+        moved.append(move(each))
+    return moved
+
+
+def deeper(depth, particles):
+    moved = []
+    for each in particles:
+        moved.append(move(each))
+    return deeper(depth - 1, moved)
+
+
+turns = 0
+while turns < 1000:
+    update([])
+    turns += 1
+update([])
+"""
+INSIDE, OUTSIDE = 19, 21
+
+
+def found(folder: Path, places: list[tuple[str, int, int]], lengths: list[int]) -> tuple[Iterations, Candidate]:
+    """What is found of the innermost loop of a stack that computed for 10 s, looked at each 10 ms.
+
+    Args:
+        folder: For the program.
+        places: Name, first line and line of each frame, the innermost first.
+        lengths: Of `moved`, at each look.
+    """
+    path = folder / "program.py"
+    path.write_text(SOURCE)
+    codes = [(Code(str(path), first, name, True), line) for name, first, line in places]
+    stack = Stack(tuple(Place(code, line) for code, line in codes), True, 1000, 10.0, 10.0, 0.0, 10.0, 1000, 0, 0, 0.0)
+    stack.own_wall = 10.0
+    looks = [
+        Observation(codes[0][1], 1.0 + at / 100, {"moved": ("list", length, None), "particles": ("list", 100, None)})
+        for at, length in enumerate(lengths)
+    ]
+    process: Any = SimpleNamespace(stacks=[stack], observations={codes[0][0]: looks}, python=(3, 13))
+    (time,) = attribute(process, {str(path): SourceFile(str(path))})
+    iterations = count([time], Values(process))[time.site]
+    return iterations, candidate(time, Verdict(()), iterations, 10.0, 8)
+
+
+UPDATE = ("update", 2, 5)
+DEEPER = ("deeper", 9, 12)
+
+
+@pytest.mark.parametrize(
+    "places", [[UPDATE, ("<module>", 1, INSIDE)], [DEEPER, ("deeper", 9, 13), ("<module>", 1, OUTSIDE)]]
+)
+@pytest.mark.parametrize("lengths", [[3, 90, 40, 41, 7], [5, 60], []])
+def test_one_that_may_be_short_is_no_candidate(places: list[Any], lengths: list[int], tmp_path: Path) -> None:
+    """A millisecond ten thousand times: as a map each execution would take longer, and by chance some looks fit."""
+    iterations, one = found(tmp_path, places, lengths)
+    assert iterations.often
+    assert not one.pays
+    assert "how often it is executed is not known" in " ".join(one.why_not)
+
+
+def test_one_that_goes_on_from_look_to_look_is_executed_as_often_as_that_says(tmp_path: Path) -> None:
+    iterations, one = found(tmp_path, [UPDATE, ("<module>", 1, INSIDE)], [10, 12, 14, 16, 18])
+    assert not iterations.often
+    assert iterations.executions == pytest.approx(20)
+    assert one.pays
+
+
+def test_one_that_is_called_once_is_as_it_was(tmp_path: Path) -> None:
+    iterations, one = found(tmp_path, [UPDATE, ("<module>", 1, OUTSIDE)], [10, 12])
+    assert (iterations.often, iterations.each, iterations.executions) == (False, 100.0, 1.0)
+    assert one.pays
