@@ -516,6 +516,26 @@ def test_idle_workers_have_a_reason(tmp_path: Path, read: list[object], words: s
     assert words in breakdown(recording).limit
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_a_processor_that_no_sample_could_see_is_not_missed(tmp_path: Path, short: bool) -> None:
+    """Workers that live for half a second, and a sample each half second: half of what they use is in none."""
+    lives = [(n * SECOND // 2, (n + 1) * SECOND // 2, n + 1) for n in range(20)] if short else [(0, 10 * SECOND, 1)]
+    recording = file_of(
+        tmp_path,
+        ["flow", 0, 1, None],
+        *(["worker", begin, 1, worker, 10 + worker] for begin, _, worker in lives),
+        *(["memory", n * SECOND // 2 + SECOND // 4, 1, 1, 1, n * SECOND // 4] for n in range(20)),
+        *(["span", 1, worker, 1, begin, end, end - begin, 0, 1, 0, 1] for begin, end, worker in lives),
+        *(["gone", end, 1, worker, "it was recycled"] for _, end, worker in lives),
+        ["done", 10 * SECOND, 1, 20, 0, False],
+        ["end", 10 * SECOND],
+    )
+    recording.header["cores"] = recording.workers = 1
+    summed = breakdown(recording)
+    assert ("had a processor for" in summed.limit) != short, summed.limit
+    assert ("at least 4.75 s" in as_html(recording)) == short
+
+
 def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
     """The parent saw the first report late: the second item's seconds are its own, and none counts twice."""
     now = monotonic_ns()

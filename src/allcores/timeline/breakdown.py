@@ -7,6 +7,7 @@ whether there was input left at all.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ class Breakdown:
         efficiency: Seconds in the function as part of the core budget's seconds, or of the workers' if they are more;
             `whose` says which.
         cpu: Processor seconds of workers, None if unknown.
+        unseen: What they may have used besides, between the last sample of each and its end.
         items: Attempts.
         failed: Attempts.
         rates: Items per second, by bin of `width` seconds.
@@ -86,6 +88,7 @@ class Breakdown:
     failures: list[float]
     limit: str
     whose: str
+    unseen: float = 0.0
 
     @property
     def busy(self) -> float:
@@ -200,6 +203,7 @@ def breakdown(recording: Recording) -> Breakdown:
     # More workers than cores are there to wait for something: then what they could have done counts.
     efficiency = sums["function"] / (max(recording.cores, recording.workers) * seconds)
     cpu = recording.memory[-1].cpu if recording.memory and recording.memory[-1].cpu > 0 else None
+    unseen = 0.0 if cpu is None else _unseen(recording)
     return Breakdown(
         begin,
         seconds,
@@ -212,9 +216,25 @@ def breakdown(recording: Recording) -> Breakdown:
         recording.counts.get("failed", 0),
         [value / width for value in items.values],
         [value / width for value in failures.values],
-        _limit(recording, sums, available, cpu, seconds),
+        _limit(recording, sums, available, None if cpu is None else cpu + unseen, seconds),
         "workers'" if recording.workers > recording.cores else "core budget's",
+        unseen,
     )
+
+
+def _unseen(recording: Recording) -> float:
+    """Seconds between the last sample of each worker and its end: workers that live shortly are seen in part."""
+    times = [sample.time for sample in recording.memory]
+    found, number = 0.0, 0
+    for lane in recording.lanes.values():
+        ready = {seat.worker: seat.ready for seat in lane.seats}
+        for time, worker, _ in lane.gone:
+            before = bisect.bisect_right(times, time)
+            last = max(times[before - 1] if before else recording.begin, ready.get(worker, recording.begin))
+            found += max(0.0, time - last)
+            number += 1
+    # Of very many only the first have rows.
+    return found * max(1.0, recording.counts.get("workers_ended", 0) / number) if number else 0.0
 
 
 def _stays(recording: Recording, number: int, end: float) -> list[tuple[float, float]]:
