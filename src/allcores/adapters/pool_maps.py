@@ -201,6 +201,9 @@ class PoolMap:
             feeder = work.open(self, lambda: Feeder(work))
             if not self._in_memory:
                 self._puller = Puller(items, chunk or 1, work.wake, feeder.bell, self._is_late)
+                if self.over:
+                    # The pool was terminated meanwhile.
+                    self._puller.stop()
         except BaseException as error:  # no thread can be had: the end of the pool is not to wait for this map
             self._finish(error)
             raise

@@ -55,7 +55,7 @@ class AsyncResult(Generic[T]):
         #: set once the outcome is there and was told; None: nobody is told
         self._told = threading.Event() if callback is not None or error_callback is not None else None
         if self._told is not None:
-            work.callbacks_due += 1
+            work.callback_due()
             self._future.add_done_callback(self._tell_later)
 
     @property
@@ -152,7 +152,7 @@ class MapResult(Generic[T]):
         self._settled = False
         #: what comes are lists, to be joined to one
         self.joins = False
-        work.callbacks_due += 1
+        work.callback_due()
 
     def settle(self, value: Any, error: BaseException | None) -> None:
         """The outcome is there; those whom it concerns are told later."""

@@ -94,13 +94,16 @@ class Work:
         self.maps: dict[OpenMap, None] = {}
         self.callbacks_due = 0
         self._due: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        #: reentrant: a handler of a signal may end the pool in the middle of what is done with it
+        self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._caller: threading.Thread | None = None
         #: looks after the maps; None as long as there was none
         self.feeder: MapThread | None = None
         self._closer: threading.Thread | None = None
         self._terminated = False
+        #: `let_go` was called
+        self._over = False
 
     # --- calls ---
 
@@ -117,14 +120,33 @@ class Work:
     # --- callbacks ---
 
     def call_later(self, callback: Callable[[], None]) -> None:
-        """Have the pool's thread for callbacks call it, in turn."""
+        """Have the pool's thread for callbacks call it, in turn; once that has ended with the pool, another one."""
         with self._lock:
+            self._due.put(callback)
+            if self._over:
+                self._due.put(None)
             if self._caller is None:
-                self._caller = threading.Thread(
+                self._caller = caller = threading.Thread(
                     target=_call_all, args=(self, self._due), name="allcores-pool-callbacks", daemon=True
                 )
-                self._caller.start()
-        self._due.put(callback)
+                try:
+                    caller.start()
+                except BaseException:
+                    self._caller = None
+                    raise
+
+    def calls_end(self) -> bool:
+        """The thread for callbacks has come to an end mark: whether nothing is behind that."""
+        with self._lock:
+            if not self._due.empty():
+                return False
+            self._caller = None
+            return True
+
+    def callback_due(self) -> None:
+        """An outcome is to come of which a callback is to be told."""
+        with self._lock:
+            self.callbacks_due += 1
 
     def callback_done(self) -> None:
         """One of `callbacks_due` is."""
@@ -201,7 +223,9 @@ class Work:
     def let_go(self) -> None:
         """End the workers, and the threads."""
         self.pool.close()
-        self._due.put(None)
+        with self._lock:
+            self._over = True
+            self._due.put(None)
         self.wake()
 
     def unbound(self) -> None:
@@ -243,7 +267,12 @@ class Work:
 
 
 def _call_all(work: Work, due: SimpleQueue[Callable[[], None] | None]) -> None:
-    while (callback := due.get()) is not None:
+    while True:
+        callback = due.get()
+        if callback is None:
+            if work.calls_end():
+                return
+            continue
         try:
             callback()
         except BaseException as error:

@@ -1,0 +1,87 @@
+"""The `multiprocessing` drop-in where something comes in between: its end, a signal's handler, Ctrl-C."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.process.pool_tasks import square
+from tests.process.waiting import PATIENCE_S, wait_until
+
+import allcores
+from allcores.adapters import pool_maps
+from allcores.adapters.multiprocessing import Pool
+from allcores.adapters.pool_work import Work
+
+FORK = multiprocessing.get_context("fork")
+
+
+class EndsThePool:
+    """An input that cannot be read, since the pool is terminated meanwhile: a cursor of a program that ends, say."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[int]:
+        self.pool.terminate()
+        raise ValueError("the input is gone")
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_callbacks_that_come_after_the_end_of_the_pool_are_called(called_before: bool) -> None:
+    """The thread that calls them has ended, or there was none; who waits for the outcome would wait for ever."""
+    told: list[BaseException] = []
+    pool = Pool(1, context=FORK)
+    if called_before:
+        pool.apply_async(square, (1,), callback=lambda _: None).wait(PATIENCE_S)
+    result = pool.map_async(square, EndsThePool(pool), error_callback=told.append)
+    with pytest.raises(ValueError, match="the input is gone"):
+        result.get(PATIENCE_S)
+    assert [str(error) for error in told] == ["the input is gone"]
+    pool.terminate()
+    pool.join()
+
+
+def test_an_input_whose_map_ends_as_it_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread terminates the pool: the thread that reads the input ends, too."""
+    begin = Work.open
+
+    def open_and_terminate(self: Work, made: Any, start: Any) -> Any:
+        feeder = begin(self, made, start)
+        self.terminate()
+        return feeder
+
+    monkeypatch.setattr(Work, "open", open_and_terminate)
+    pool = Pool(1, context=FORK)
+    found = pool.imap(square, iter([1, 2, 3]))
+    with pytest.raises(allcores.PoolClosed):
+        list(found)
+    pool.terminate()
+    wait_until(lambda: all(each.name != "allcores-pool-input" for each in threading.enumerate()))
+
+
+def test_a_handler_may_terminate_the_pool_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM comes in the moment in which the first map begins."""
+    pool = Pool(1, context=FORK)
+    begin = pool_maps.Feeder.__init__
+
+    def interrupted(self: pool_maps.Feeder, work: Work) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        begin(self, work)
+
+    monkeypatch.setattr(pool_maps.Feeder, "__init__", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: pool.terminate())
+    try:
+        result = pool.map_async(square, [1, 2])
+        with pytest.raises(allcores.PoolClosed):
+            result.get(PATIENCE_S)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    pool.join()
