@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -85,3 +85,77 @@ def test_a_handler_may_terminate_the_pool_wherever_it_is(monkeypatch: pytest.Mon
     finally:
         signal.signal(signal.SIGTERM, before)
     pool.join()
+
+
+class Interrupts:
+    """Ctrl-C, or another signal, comes while it is pickled."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self.interrupt = interrupt
+
+    def __reduce__(self) -> Any:
+        self.interrupt()
+        return int, ()
+
+
+class Cursor:
+    """An input of which the handler of a signal has enough."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[int]:
+        signal.raise_signal(signal.SIGALRM)
+        return iter([1])
+
+
+def joined(pool: Pool) -> bool:
+    """Whether a pool that is closed comes to its end."""
+    pool.close()
+    thread = threading.Thread(target=pool.join, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    is_over = not thread.is_alive()
+    pool.terminate()
+    thread.join(PATIENCE_S)
+    return is_over
+
+
+def alarm(*_: Any) -> None:
+    raise TimeoutError("the program's own alarm")
+
+
+def ring_alarm() -> None:
+    signal.raise_signal(signal.SIGALRM)
+
+
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("callback", [None, print])
+@pytest.mark.parametrize(("interrupt", "raised"), [(ctrl_c, KeyboardInterrupt), (ring_alarm, TimeoutError)])
+def test_a_call_that_is_interrupted_as_it_begins_is_nobodys(
+    interrupt: Callable[[], None], raised: type[BaseException], callback: Any
+) -> None:
+    """The interrupt is raised, and is no outcome; the end of the pool does not wait for one."""
+    before = signal.signal(signal.SIGALRM, alarm)
+    pool = Pool(1, context=FORK)
+    try:
+        with pytest.raises(raised):
+            pool.apply_async(square, (Interrupts(interrupt),), callback=callback, error_callback=callback)
+        assert pool.apply(square, (3,)) == 9
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        assert joined(pool)
+
+
+def test_an_interrupt_of_the_reading_of_an_input_is_no_outcome() -> None:
+    before = signal.signal(signal.SIGALRM, alarm)
+    pool = Pool(1, context=FORK)
+    try:
+        with pytest.raises(TimeoutError, match="the program's own alarm"):
+            pool.map_async(square, Cursor())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        assert joined(pool)

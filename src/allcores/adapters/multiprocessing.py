@@ -24,6 +24,7 @@ from allcores.limits import FOREVER_S, Limits
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
+from allcores.system import deferral
 from allcores.system.tracebacks import only_hiding
 from allcores.transport.refilled_items import as_pulled
 
@@ -151,7 +152,12 @@ class Pool:
         """
         self._check_running()
         result: AsyncResult[T] = AsyncResult(self._work, self, callback, error_callback)
-        self._work.begin(result.future, func, args, kwds or {})
+        try:
+            self._work.begin(result.future, func, args, kwds or {})
+        except BaseException:
+            # The end of the pool would wait for it.
+            result.withdraw()
+            raise
         return result
 
     # --- many ---
@@ -227,6 +233,8 @@ class Pool:
             try:
                 items = list(as_pulled(iterable))
             except Exception as error:
+                if deferral.raised_by_handler(error):
+                    raise
                 # As in the original, where another thread reads it: the result tells.
                 trouble = error
         else:

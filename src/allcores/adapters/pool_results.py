@@ -63,6 +63,11 @@ class AsyncResult(Generic[T]):
         """The future of the call."""
         return self._future
 
+    def withdraw(self) -> None:
+        """Nobody will have it: the call was interrupted as it began, and who wanted it was told."""
+        self._callbacks = (None, None)
+        self._future.fail(ended())
+
     def _tell_later(self, _: object) -> None:
         self._work.call_later(self._tell)
 

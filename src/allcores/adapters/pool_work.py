@@ -16,6 +16,7 @@ from allcores.events import PoolBroken, PoolEnded, PoolEvent, WorkerStarted
 from allcores.pool.call_future import CallFuture
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import begin_call
+from allcores.system import deferral
 from allcores.system.bell import Bell
 
 
@@ -108,12 +109,18 @@ class Work:
     # --- calls ---
 
     def begin(self, future: CallFuture, fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> None:
-        """Hand a call to the engine. What is wrong with it, its future tells."""
+        """Hand a call to the engine. What is wrong with it, its future tells.
+
+        Raises:
+            BaseException: Ctrl-C, or what a signal's handler has raised: that says nothing of the call.
+        """
         self.futures[future] = None
         try:
             check_callable(fn)
             begin_call(self.pool, future, fn, tuple(args), kwargs)
         except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
             future.fail(error)
             self.futures.pop(future, None)
 
