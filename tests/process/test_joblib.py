@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.process import joblib_calls as calls
 from tests.process import scripts
-from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import PATIENCE_S, wait_until
 
 from allcores import NotPicklable, UsageError, WorkerLost
 
@@ -23,7 +23,8 @@ joblib: Any = pytest.importorskip("joblib")
 numpy: Any = pytest.importorskip("numpy")
 
 from allcores.adapters import joblib as adapter  # noqa: E402
-from allcores.adapters import joblib_arrays, joblib_calls  # noqa: E402
+from allcores.adapters import joblib_arrays, joblib_calls, joblib_pools  # noqa: E402
+from allcores.adapters.joblib_pools import Lease, Wanted  # noqa: E402
 
 Parallel, delayed = joblib.Parallel, joblib.delayed
 
@@ -202,6 +203,42 @@ def test_idle_workers_end() -> None:
             assert time.monotonic() < until
             time.sleep(0.01)
         assert not set(Parallel()(delayed(calls.pid)() for _ in range(2))) & set(first)
+
+
+def test_idle_workers_end_after_a_call_of_their_block_has_failed() -> None:
+    """The calls that follow in the block have them, and then nobody."""
+    with joblib.parallel_config("allcores", n_jobs=2, idle_worker_timeout=0.05):
+        with Parallel() as parallel:
+            for _ in range(2):
+                with pytest.raises(ValueError, match="no 1"):
+                    parallel(delayed(calls.fail_at)(i, bad=1) for i in range(30))
+            last = parallel(delayed(calls.pid)() for _ in range(2))
+        wait_until(lambda: not any(Path(f"/proc/{each}").exists() for each in last))
+
+
+def test_a_pool_that_another_call_ends_as_it_falls_idle_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread with other options comes between what is noted of its timer and the timer's start."""
+    first = Lease(Wanted(1, {}, None, {}), 300.0)
+    guard, others = joblib_pools._lock, []
+
+    class Handing:
+        """The lock; once it is free again, another thread has its turn."""
+
+        def __enter__(self) -> None:
+            guard.__enter__()
+
+        def __exit__(self, *given: Any) -> None:
+            guard.__exit__(*given)
+            monkeypatch.setattr(joblib_pools, "_lock", guard)
+            thread = threading.Thread(target=lambda: others.append(Lease(Wanted(2, {}, None, {}), 300.0)))
+            thread.start()
+            thread.join(PATIENCE_S)
+
+    monkeypatch.setattr(joblib_pools, "_lock", Handing())
+    first.close()
+    assert first.pool.closed
+    others[0].close()
+    joblib_pools.close()
 
 
 def test_filters_of_warnings_reach_workers() -> None:

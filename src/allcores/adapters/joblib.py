@@ -187,6 +187,8 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self.parallel: Any = None
         self._in_use = False
         self._workers: Lease | None = None
+        #: the same, for the end of the call or block
+        self._leases: list[Lease] = []
         self._calls: Calls | None = None
         self._end: Callable[[], object] | None = None
         self._arrays: Any = None
@@ -257,7 +259,9 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             {name: own[name] for name in _OF_POOLS if name in own},
         )
         idle_s = own.get("idle_worker_timeout")
-        self._workers = lease = Lease(wanted, IDLE_S if idle_s is None else float(idle_s))
+        self._workers = Lease(wanted, IDLE_S if idle_s is None else float(idle_s))
+        # After a call that failed it is another one.
+        self._leases = leases = [self._workers]
         active, jobs = get_active_backend()
         ours = (copy.copy(active), jobs) if isinstance(active, AllcoresBackend) else None
         self._calls = calls = Calls(ours)
@@ -266,9 +270,10 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
         def end() -> None:
             calls.close()
-            lease.close()
-            for each in folders:
+            for each in leases:
                 each.close()
+            for folder in folders:
+                folder.close()
 
         self._end = weakref.finalize(self, end)
         self._end.atexit = False
@@ -378,7 +383,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             future.cancel()
         self._batches.clear()
         if ensure_ready and self._workers is not None:
-            self._workers = self._workers.again()
+            self._workers = self._leases[0] = self._workers.again()
 
     def terminate(self) -> None:
         """The call, or block of calls, is over: workers wait for the next one."""

@@ -103,13 +103,13 @@ class Lease:
         with _lock:
             warm.users -= 1
             warm.idle_since = monotonic()
-            starts = not warm.users and warm.timer is None and warm in _pools
-            if starts:
-                warm.timer = _timer(warm, warm.idle_s)
-        if starts:
-            assert warm.timer is not None
+            timer = None
+            if not warm.users and warm.timer is None and warm in _pools:
+                timer = warm.timer = _timer(warm, warm.idle_s)
+        # Another call may have ended the pool meanwhile: then it is cancelled, and ends as it begins.
+        if timer is not None:
             try:
-                warm.timer.start()
+                timer.start()
             except RuntimeError:  # the program ends, and the pool with it
                 warm.timer = None
 
@@ -124,16 +124,16 @@ def _timer(warm: _Warm, seconds: float) -> threading.Timer:
 def _look(warm: _Warm) -> None:
     """Its time may be up."""
     with _lock:
-        warm.timer = None
+        timer = warm.timer = None
         if warm.users or warm not in _pools:
             return
         left = warm.idle_since + warm.idle_s - monotonic()
         if left > 0:
-            warm.timer = _timer(warm, left)
+            timer = warm.timer = _timer(warm, left)
         else:
             _pools.remove(warm)
-    if warm.timer is not None:
-        warm.timer.start()
+    if timer is not None:
+        timer.start()
     else:
         _end(warm)
 
