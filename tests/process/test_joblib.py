@@ -205,6 +205,15 @@ def test_idle_workers_end() -> None:
         assert not set(Parallel()(delayed(calls.pid)() for _ in range(2))) & set(first)
 
 
+def test_a_call_after_one_that_failed_has_its_own_results_only() -> None:
+    """joblib keeps what the first one has read and not handed over; with its default backend these results come first."""
+    with Parallel(pre_dispatch=1, batch_size=1) as parallel:
+        # Behind the first task two are read at a time: the second one fails, and the third one is there.
+        with pytest.raises(ValueError, match="no 1"):
+            parallel(delayed(calls.fail_at)(i, bad=1) for i in range(30))
+        assert parallel(delayed(calls.double)(i) for i in range(2)) == [0, 2]
+
+
 def test_idle_workers_end_after_a_call_of_their_block_has_failed() -> None:
     """The calls that follow in the block have them, and then nobody."""
     with joblib.parallel_config("allcores", n_jobs=2, idle_worker_timeout=0.05):

@@ -14,6 +14,7 @@ Nothing of joblib is replaced: its registry of backends has one more name.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import sys
@@ -22,6 +23,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from queue import Empty
 from typing import Any
 
 try:
@@ -298,7 +300,15 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return variables
 
     def start_call(self) -> None:
-        """A call begins: what its tasks are to find around them is looked at now, on the caller's thread."""
+        """A call begins: what its tasks are to find around them is looked at now, on the caller's thread.
+
+        What a call before it in its block has read of its input and never handed over, since it failed, joblib has kept,
+        and would do in this one.
+        """
+        kept = getattr(self.parallel, "_ready_batches", None)
+        with contextlib.suppress(Empty):
+            while kept is not None:
+                kept.get_nowait()
         self._begun = 0
         self._sklearn = _sklearn_configuration()
         if self._calls is not None:
