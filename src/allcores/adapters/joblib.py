@@ -302,7 +302,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def start_call(self) -> None:
         """A call begins: what its tasks are to find around them is looked at now, on the caller's thread.
 
-        What a call before it in its block has read of its input and never handed over, since it failed, joblib has kept,
+        What a call before it in its block has read and never handed over, since it failed, joblib has kept,
         and would do in this one.
         """
         kept = getattr(self.parallel, "_ready_batches", None)
