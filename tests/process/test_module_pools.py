@@ -383,7 +383,11 @@ def test_a_task_that_waits_for_its_own_pool_is_told() -> None:
 RELOADING = """
 import importlib, os, sys
 sys.dont_write_bytecode = True
+import warnings
 import allcores, edited
+told = []
+warnings.showwarning = lambda message, *_: told.append(str(message)[:21])
+warnings.simplefilter("always")
 
 def edit(text):
     with open(edited.__file__, "w") as file:
@@ -407,6 +411,7 @@ print(next(stream))
 edit("def work(number): return 0\\n")
 allcores.map(edited.work, [1])
 print(list(stream), allcores.map(edited.work, [1]))
+print(told)
 """
 
 
@@ -415,4 +420,6 @@ def test_a_module_that_is_loaded_anew(tmp_path: Path) -> None:
     (tmp_path / "edited.py").write_text("def work(number): return number\n")
     (tmp_path / "other.py").write_text("times = 10\n")
     ended = scripts.run(RELOADING, tmp_path)
-    assert ended.lines == ["[1] True", "[10] 20", "2", "[-1]", "3", "[2, 1] [0]"], ended
+    assert ended.lines == ["[1] True", "[10] 20", "2", "[-1]", "3", "[2, 1] [0]", str(["The module edited was"] * 2)], (
+        ended
+    )

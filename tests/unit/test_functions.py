@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import random
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +149,21 @@ def test_what_is_too_large_to_be_looked_at_is_pickled_to_know(
     second = known.named(function, style)
     assert second is not first
     assert known.named(function, style) is second
+
+
+def test_a_function_of_a_module_that_was_loaded_anew_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in each pool, for those that had workers before; others are left alone."""
+    (tmp_path / "allcores_tests_edited.py").write_text("def work(number): return number\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module: Any = importlib.import_module("allcores_tests_edited")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    known, _, _ = made()
+    known.named(module.work, "one")
+    importlib.reload(module)
+    known.named(len, "one")
+    with pytest.warns(RuntimeWarning, match="module allcores_tests_edited was loaded anew") as caught:
+        known.named(functools.partial(module.work, 1), "call")
+        known.named(module.work, "one")
+    assert len(caught) == 1
+    later, _, _ = made()
+    later.named(module.work, "one")

@@ -16,7 +16,7 @@ from allcores.formatting import seconds_text, size_text
 from allcores.pool.function_state import FunctionState, state_of
 from allcores.scheduler.function import Function
 from allcores.shared_memory.buffers import BufferedPickle
-from allcores.system import caller
+from allcores.system import caller, reloads
 from allcores.system.clock import monotonic_ns
 from allcores.system.plain_record import open_record
 from allcores.transport import pickling
@@ -81,6 +81,8 @@ class Functions:
     def __init__(self, backend: Backend) -> None:
         self.unused: deque[int] = deque()
         self._backend = backend
+        #: modules that were loaded anew before there were workers, and names of those of which it was said since
+        self._reloads, self._outdated = reloads.current() if backend.needs_bytes else None, set[str]()
         self._numbers = count(1)
         #: functions whose bytes are kept, by their ids and how they are called
         self._known: dict[tuple[int, str], _Known] = {}
@@ -101,6 +103,8 @@ class Functions:
             style: See `Function`.
             words: See `Function`.
         """
+        if self._reloads is not None and (now := reloads.current()) is not self._reloads:
+            self._tell_of_reload(target, self._reloads, now)
         key = (id(target), style)
         known = self._known.get(key)
         if known is not None and known.there() is not target:
@@ -136,6 +140,19 @@ class Functions:
         if not leases:
             self._keep(key, target, function, packed, began_ns)
         return function
+
+    def _tell_of_reload(self, target: Any, before: reloads.Reloads, now: reloads.Reloads) -> None:
+        """Say, once, that workers may have the module of a function as it was before it was loaded anew."""
+        while isinstance(target, partial):
+            target = target.func
+        module = getattr(target, "__module__", None)
+        if isinstance(module, str) and module not in self._outdated and now.get(module) != before.get(module):
+            self._outdated.add(module)
+            caller.warn(
+                f"The module {module} was loaded anew, and workers of this pool that have imported it go on with what "
+                "it was. Make another pool, or use allcores.map and its like, whose workers are replaced then, once "
+                "nothing of theirs is open."
+            )
 
     def _keep(
         self, key: tuple[int, str], target: Callable[..., Any], function: Function, packed: bytes, began_ns: int
