@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
+from itertools import repeat
+from operator import is_
 from types import ModuleType
 
 from allcores.system.installations import is_installed
@@ -19,42 +21,56 @@ if TYPE_CHECKING:
     #: names of modules that were loaded anew, and how often
     Reloads = dict[str, int]
 
-#: specifications of the program's own modules, as they were at the last look
+#: specifications of the program's own modules, as they were at the last look; also of those that are gone
 _specifications: dict[str, Any] = {}
-#: names of those that are looked at, and of all others
-_seen: set[str] = set()
+#: names of all others
+_others: set[str] = set()
 #: how many modules there were then
 _count = 0
+#: of those that were there: names, modules, their dicts, and their specifications
+_view: tuple[list[str], list[Any], list[dict[str, Any]], list[Any]] = [], [], [], []
 _last: Reloads = {}
 
 
 def current() -> Reloads:
     """Those of this moment; the very same object as long as none is loaded anew."""
-    global _count, _last
-    if len(sys.modules) != _count:
-        _count = len(sys.modules)
-        _look_for_new()
-    # Copied: another thread may look, too.
-    for name, before in list(_specifications.items()):
-        now = _specification(name)
-        if now is not None and now is not before:
-            _specifications[name] = now
-            _last = {**_last, name: _last.get(name, 0) + 1}
+    names, modules, dicts, specifications = _view
+    # In C: a program may have hundreds of modules, and many calls.
+    if (
+        len(sys.modules) != _count
+        or not all(map(is_, modules, map(sys.modules.get, names)))
+        or not all(map(is_, specifications, map(dict.get, dicts, repeat("__spec__"))))
+    ):
+        _look()
     return _last
 
 
-def _look_for_new() -> None:
-    for name in [name for name in list(sys.modules) if name not in _seen]:
-        _seen.add(name)
-        found = _specification(name)
-        file = found.origin if type(found) is ModuleSpec and found.has_location else None
-        if file is not None and name.partition(".")[0] != "allcores" and not is_installed(file):
-            _specifications[name] = found
+def _look() -> None:
+    global _count, _last, _view
+    _count, found, again = len(sys.modules), [], dict(_last)
+    for name in [name for name in list(sys.modules) if name not in _others]:
+        module = sys.modules.get(name)
+        if not _is_own(name, module):
+            _others.add(name)
+            continue
+        names = _dict_of(module)
+        now = names["__spec__"]
+        if _specifications.setdefault(name, now) is not now:
+            _specifications[name] = now
+            again[name] = again.get(name, 0) + 1
+        found.append((name, module, names, now))
+    if again != _last:
+        _last = again
+    _view = tuple(map(list, zip(*found, strict=True))) if found else ([], [], [], [])  # type: ignore[assignment]
 
 
-def _specification(name: str) -> Any:
-    """Of a module, which may be any object, without asking code of the program."""
-    module = sys.modules.get(name)
-    if not issubclass(type(module), ModuleType):
-        return None
-    return object.__getattribute__(module, "__dict__").get("__spec__")
+def _is_own(name: str, module: Any) -> bool:
+    """Whether a module is one, and the program's own. No code of the program is called."""
+    if not issubclass(type(module), ModuleType) or name.partition(".")[0] == "allcores":
+        return False
+    found = _dict_of(module).get("__spec__")
+    return type(found) is ModuleSpec and found.has_location and not is_installed(str(found.origin))
+
+
+def _dict_of(module: Any) -> Any:
+    return object.__getattribute__(module, "__dict__")
