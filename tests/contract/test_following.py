@@ -472,3 +472,13 @@ def test_limits_of_the_interpreter(method: str, own_bounds: tuple[int, int]) -> 
         assert pool.map(bounds, [0]) == [(7000, 7000)]
         sys.setrecursionlimit(own_bounds[0] + 1)
         assert pool.map(bounds, [0]) == [(own_bounds[0] + 1, 7000)]
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+@pytest.mark.filterwarnings("ignore:start_method='spawn':RuntimeWarning")
+def test_what_is_loaded_for_all_workers_finds_them(method: str, own_bounds: tuple[int, int]) -> None:
+    sys.setrecursionlimit(6000)
+    with open_pool(method, preload=depth, preload_args=(4000,)) as pool:
+        assert pool.map(lambda loaded, item: (loaded, depth(item)), [4000]) == [(4000, 4000)]
+        sys.setrecursionlimit(own_bounds[0])
+        assert pool.map(lambda loaded, item: bounds(), [0]) == [own_bounds]

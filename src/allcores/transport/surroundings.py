@@ -65,10 +65,14 @@ class Surroundings:
         self.levels = levels
         self.bounds = bounds
 
-    def of_a_fresh_process(self) -> Surroundings:
-        """Those of a process that is started from here, and has yet to be told the rest."""
+    def of_a_fresh_process(self, *, bounds: tuple[int, int] = FRESH_BOUNDS) -> Surroundings:
+        """Those of a process that is started from here, and has yet to be told the rest.
+
+        Args:
+            bounds: Limits of its interpreter.
+        """
         # The levels are in the first that it is told, if its records are wanted.
-        return Surroundings(self.folder, self.environ, self.path, None, None, None, levels=self.levels)
+        return Surroundings(self.folder, self.environ, self.path, None, None, None, levels=self.levels, bounds=bounds)
 
     def of_a_forked_process(self, before: Surroundings) -> Surroundings:
         """Those of one that was forked by another thread, which has a decimal context of its own.

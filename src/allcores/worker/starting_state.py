@@ -24,7 +24,8 @@ def adopt(settings: Mapping[str, Any], out: int, err: int, folder: int | None) -
     """Take over the program's.
 
     Args:
-        settings: `environ`, `path`, `argv`, `umask` (None: as it is) and `folder`, the last by name.
+        settings: `environ`, `path`, `argv`, `bounds` (limits of recursion and of digits), `umask` (None: as it is) and
+            `folder`, the last by name.
         out: Descriptor of its standard output. This and the next two are closed.
         err: Of its standard error.
         folder: Of its working folder; None: it cannot be opened.
@@ -37,6 +38,10 @@ def adopt(settings: Mapping[str, Any], out: int, err: int, folder: int | None) -
     if settings["umask"] is not None:
         os.umask(settings["umask"])
     _adopt_environment(settings["environ"])
+    recursion, digits = settings["bounds"]
+    with contextlib.suppress(RecursionError):  # it is lower than where this is called
+        sys.setrecursionlimit(recursion)
+    sys.set_int_max_str_digits(digits)
     sys.path[:] = settings["path"]
     sys.argv[:] = settings["argv"]
     # Files may have come since this process has looked.

@@ -136,12 +136,14 @@ class TemplateLauncher:
         self._shared = templates.acquire()
         # Looked at once: what the template is given and what its workers are taken to have is the same.
         around = surroundings.current()
-        self._surroundings = around.of_a_fresh_process()
+        bounds = surroundings.FRESH_BOUNDS if spawn else around.bounds
+        self._surroundings = around.of_a_fresh_process(bounds=bounds)
         settings = {
             "path": around.path,
             "argv": list(sys.argv),
             "folder": around.folder or os.path.sep,
             "umask": umask(),
+            "bounds": bounds,
             "environ": {**around.variables(), **cores.thread_environment(threads), "ALLCORES_BUDGET": str(share)},
             "slots": slots,
             "flags": self._shared.flags,
