@@ -482,3 +482,19 @@ def test_what_is_loaded_for_all_workers_finds_them(method: str, own_bounds: tupl
         assert pool.map(lambda loaded, item: (loaded, depth(item)), [4000]) == [(4000, 4000)]
         sys.setrecursionlimit(own_bounds[0])
         assert pool.map(lambda loaded, item: bounds(), [0]) == [own_bounds]
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_warnings_that_are_records(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Once the program has them so, and as long."""
+    with warnings.catch_warnings(), open_pool(method) as pool:
+        warnings.simplefilter("always")
+        assert pool.map(warn, [UserWarning]) == ["went on"]
+        logging.captureWarnings(True)
+        try:
+            pool.map(warn, [UserWarning])
+        finally:
+            logging.captureWarnings(False)
+        pool.map(warn, [UserWarning])
+    (record,) = [each for each in caplog.records if each.name == "py.warnings"]
+    assert "UserWarning: look out" in record.getMessage()

@@ -45,6 +45,11 @@ def current() -> Levels:
     return _last
 
 
+def captures_warnings() -> bool:
+    """Whether warnings go to loggers: `logging.captureWarnings` keeps what showed them before."""
+    return getattr(sys.modules.get("logging"), "_warnings_showwarning", None) is not None
+
+
 def _levels(logging: Any) -> dict[str, int]:
     levels = {"": logging.root.level}
     for name, logger in list(logging.Logger.manager.loggerDict.items()):

@@ -1,10 +1,11 @@
 """What a program's own thread finds around it, and its workers are to find, too: workers follow the caller, per map.
 
-Folder, environment, search path, locale, decimal context, warning filters, levels of loggers, and the interpreter's
-limits (of recursion, and of the digits of whole numbers as text). A call that begins a map takes a snapshot, or finds
-that nothing has changed since the last (some microseconds, nothing per item). A worker is told what differs from what
-it has, before the first chunk of that map. What `setup` or a task has set in a worker, and the program has not changed
-since, stays. Context variables are followed where a pool is asked to (`Pool(contextvars=...)`).
+Folder, environment, search path, locale, decimal context, warning filters, levels of loggers, whether logging has the
+warnings, and the interpreter's limits (of recursion, and of the digits of whole numbers as text). A call that begins a
+map takes a snapshot, or finds that nothing has changed since the last (some microseconds, nothing per item). A worker
+is told what differs from what it has, before the first chunk of that map. What `setup` or a task has set in a worker,
+and the program has not changed since, stays. Context variables are followed where a pool is asked to
+(`Pool(contextvars=...)`).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _NO_VALUE, _NO_LOCALE, _NO_FILTERS = b"\0", "\0", [()]
 class Surroundings:
     """A snapshot, not to be changed. What a fresh process has by itself is None."""
 
-    __slots__ = ("bounds", "context", "decimal", "environ", "filters", "folder", "levels", "locale", "path")
+    __slots__ = ("bounds", "captured", "context", "decimal", "environ", "filters", "folder", "levels", "locale", "path")
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Surroundings:
         context: bytes | None = None,
         levels: Levels = log_levels.FRESH,
         bounds: tuple[int, int] = FRESH_BOUNDS,
+        captured: bool = False,
     ) -> None:
         self.folder = folder
         self.environ = environ
@@ -64,6 +66,7 @@ class Surroundings:
         self.context = context
         self.levels = levels
         self.bounds = bounds
+        self.captured = captured
 
     def of_a_fresh_process(self, *, bounds: tuple[int, int] = FRESH_BOUNDS) -> Surroundings:
         """Those of a process that is started from here, and has yet to be told the rest.
@@ -90,7 +93,8 @@ class Surroundings:
             path = path if path == before.path else [*path, *before.path, *path]
             locale = locale if locale == before.locale else _NO_LOCALE
             filters = filters if filters == before.filters else _NO_FILTERS
-        return Surroundings(folder, environ, path, locale, None, filters, levels=self.levels, bounds=before.bounds)
+        own = folder, environ, path, locale, None, filters
+        return Surroundings(*own, levels=self.levels, bounds=before.bounds, captured=before.captured)
 
     def at_start(self, around: Surroundings | None) -> Surroundings:
         """Those of a process that has these, and is told for its setup what it cannot have by itself.
@@ -110,12 +114,13 @@ class Surroundings:
             around.context,
             self.levels,
             around.bounds,
+            around.captured,
         )
 
     def with_context(self, context: bytes) -> Surroundings:
         """These, and values of context variables, pickled."""
         own = self.folder, self.environ, self.path, self.locale, self.decimal, self.filters
-        return Surroundings(*own, context, self.levels, self.bounds)
+        return Surroundings(*own, context, self.levels, self.bounds, self.captured)
 
     def variables(self) -> dict[str, str]:
         """The environment."""
@@ -147,6 +152,8 @@ class Surroundings:
             gone = {name: 0 for name in old_levels if name not in new_levels}
             set_now = {name: level for name, level in new_levels.items() if old_levels.get(name) != level}
             changes["levels"] = {**gone, **set_now}, disabled
+        if self.captured != former.captured:
+            changes["captured"] = self.captured
         if self.bounds != former.bounds:
             pairs = zip(self.bounds, former.bounds, strict=True)
             changes["bounds"] = [now if now != before else None for now, before in pairs]
@@ -159,7 +166,7 @@ def current() -> Surroundings:
     last = _last
     environ, path, filters = environment.encoded(), sys.path, _filters()
     folder, locale, decimal, levels = _folder(), _locale(), _decimal(), log_levels.current()
-    bounds = sys.getrecursionlimit(), sys.get_int_max_str_digits()
+    bounds, captured = (sys.getrecursionlimit(), sys.get_int_max_str_digits()), log_levels.captures_warnings()
     if (
         last is not None
         and environ == last.environ
@@ -170,10 +177,12 @@ def current() -> Surroundings:
         and decimal == last.decimal
         and levels is last.levels
         and bounds == last.bounds
+        and captured is last.captured
     ):
         return last
     filters = None if filters is None else list(filters)
-    _last = Surroundings(folder, dict(environ), list(path), locale, decimal, filters, levels=levels, bounds=bounds)
+    own = folder, dict(environ), list(path), locale, decimal, filters
+    _last = Surroundings(*own, levels=levels, bounds=bounds, captured=captured)
     return _last
 
 

@@ -62,6 +62,8 @@ def follow(data: bytes | bytearray | memoryview) -> str | None:
         _follow_context(changes["context"])
     if "bounds" in changes:
         _follow_bounds(*changes["bounds"])
+    if "captured" in changes:
+        _follow_captured(changes["captured"])
     if "levels" in changes:
         _follow_levels(*changes["levels"])
     return folder
@@ -161,6 +163,13 @@ def _follow_levels(levels: dict[str, int], disabled: int) -> None:
     log_forwarding = sys.modules.get("allcores.worker.log_forwarding")
     if log_forwarding is not None:
         log_forwarding.set_levels(levels, disabled)
+
+
+def _follow_captured(captured: bool) -> None:
+    """Likewise whether warnings become records."""
+    log_forwarding = sys.modules.get("allcores.worker.log_forwarding")
+    if log_forwarding is not None:
+        log_forwarding.capture_warnings(captured)
 
 
 def _follow_context(data: bytes | None) -> None:

@@ -105,11 +105,21 @@ def _configure(log_forwarder: LogForwarder, levels: dict[str, int], disabled: in
 
 def set_levels(levels: dict[str, int], disabled: int) -> None:
     """Have loggers send what the program's own would handle; nothing where their records do not go there."""
-    if not any(isinstance(each, LogForwarder) for each in logging.getLogger().handlers):
+    if not _is_forwarding():
         return
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
     logging.disable(disabled)
+
+
+def capture_warnings(captured: bool) -> None:
+    """Have warnings be records as in the program, likewise."""
+    if _is_forwarding():
+        logging.captureWarnings(captured)
+
+
+def _is_forwarding() -> bool:
+    return any(isinstance(each, LogForwarder) for each in logging.getLogger().handlers)
 
 
 class LogForwarder(logging.Handler):

@@ -165,7 +165,7 @@ class Work:
             decimal, named, context = pickling.loads(data)
             filters = None if named is None else [NamedFilter(each) for each in named]
             of_the_node = own.folder, own.environ, own.path, own.locale
-            made = Surroundings(*of_the_node, decimal, filters, context, own.levels, own.bounds)
+            made = Surroundings(*of_the_node, decimal, filters, context, own.levels, own.bounds, own.captured)
             last = self._last_around = data, made
         self._around.now = last[1]
 
