@@ -19,7 +19,7 @@ from allcores.advisor.profiling.rewrite import Rewrite, rewrite
 from allcores.advisor.profiling.sites import SourceFile
 
 
-def changed(source: str, folder: Path, *, pattern: str = "processes") -> Rewrite | None:
+def changed(source: str, folder: Path, *, pattern: str = "processes", values: bool = True) -> Rewrite | None:
     """The program with its first loop, or call, as a map."""
     path = folder / "program.py"
     path.write_text(source)
@@ -27,7 +27,7 @@ def changed(source: str, folder: Path, *, pattern: str = "processes") -> Rewrite
     site = min(
         (each for each in file.sites() if each.line >= line_of(source)), key=lambda each: (each.line, each.depth)
     )
-    return rewrite(site, judge(site, file), file, pattern=pattern, workers=4)
+    return rewrite(site, judge(site, file), file, pattern=pattern, workers=4, values=values)
 
 
 def line_of(source: str) -> int:
@@ -152,6 +152,27 @@ def test_a_frame_is_cut_where_each_row_is_by_itself(
     assert (change is not None) == calls
     if change is not None:
         assert output(change.text, monkeypatch) == output(program, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("d = {}\nfor x in xs:  # here\n    d[x] = f(x)", True),
+        ("out = []\nfor x in xs:  # here\n    out.append((x, f(x)))", True),
+        ("out = []\nfor x in xs:  # here\n    y = f(x)\n    if y:\n        out.append(x)", True),
+        ("{x: f(x) for x in xs}  # here", True),
+        ("[(x, f(x)) for x in xs]  # here", True),
+        ("d = {}\nfor x in xs:  # here\n    d[x.name] = f(x)", False),
+        ("out = []\nfor x in xs:  # here\n    y = f(x)\n    out.append(y)", False),
+        ("{x.name: f(x) for x in xs}  # here", False),
+        ("[f(x) for x in xs]  # here", False),
+    ],
+)
+def test_an_object_of_the_program_stays_that_object(source: str, kept: bool, tmp_path: Path) -> None:
+    """What a worker gives back of it is a copy, which is equal to no other unless its class says so; threads share it."""
+    assert (changed(HEAD + source, tmp_path, values=False) is None) == kept
+    assert changed(HEAD + source, tmp_path) is not None
+    assert changed(HEAD + source, tmp_path, values=False, pattern="threads") is not None
 
 
 def test_a_loop_that_only_gathers_is_one_line(tmp_path: Path) -> None:

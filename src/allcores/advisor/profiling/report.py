@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,7 +153,21 @@ def changed(report: Report, candidate: Candidate) -> rewrite.Rewrite | None:
         return None
     source = report.sources[candidate.site.file]
     workers = report.cores if candidate.work != "waiting" else ranking.MOST_THREADS
-    return rewrite.rewrite(candidate.site, candidate.verdict, source, pattern=candidate.pattern, workers=workers)
+    item = candidate.iterations.item
+    return rewrite.rewrite(
+        candidate.site,
+        candidate.verdict,
+        source,
+        pattern=candidate.pattern,
+        workers=workers,
+        values=item is None or _is_value(item[0]),
+    )
+
+
+def _is_value(kind: str) -> bool:
+    """Whether objects of a type are as good as their copies: of Python's own types, and arrays."""
+    module = kind.partition(".")[0] if "." in kind else "builtins"
+    return module in sys.stdlib_module_names or module in ("builtins", "numpy", "pandas")
 
 
 def _occupation_json(each: Occupation) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from allcores.advisor.profiling import loops
 from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
+from allcores.advisor.profiling.effects import MUTATORS
 from allcores.advisor.profiling.independence import Verdict
 from allcores.advisor.profiling.names import root_of, stored_in
 from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
@@ -41,7 +42,9 @@ class Rewrite:
     diff: str
 
 
-def rewrite(site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, workers: int) -> Rewrite | None:
+def rewrite(
+    site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, workers: int, values: bool = True
+) -> Rewrite | None:
     """The file with this site as a map; None if that cannot be written so that it does the same.
 
     Args:
@@ -50,8 +53,12 @@ def rewrite(site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, w
         source: The file.
         pattern: "processes" or "threads".
         workers: Of threads: how many.
+        values: Items are as good as their copies. Objects of the program's classes may not be: what a worker gives
+            back of them is another object.
     """
     if not verdict.independent or pattern not in ("processes", "threads"):
+        return None
+    if not values and pattern == "processes" and _keeps_items(site, verdict):
         return None
     try:
         edits = _edits(site, verdict, source, workers)
@@ -65,6 +72,32 @@ def rewrite(site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, w
     lines = difflib.unified_diff(lines_in(source.text), lines_in(text), f"a/{name}", f"b/{name}")
     diff = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
     return Rewrite(text, diff)
+
+
+def _keeps_items(site: Site, verdict: Verdict) -> bool:
+    """Whether what stays in the program, or is given back to it, has an item in it, and not only what comes of it."""
+    if isinstance(site.node, ast.Call):
+        return False
+    if isinstance(site.node, ast.For):
+        body = site.node.body
+        return any(_has(part, stored_in([site.node.target])) for part in body[len(body) - verdict.tail :])
+    targets = stored_in([part.target for part in site.node.generators])
+    parts = [site.node.key, site.node.value] if isinstance(site.node, ast.DictComp) else [site.node.elt]
+    return any(_has(part, targets) for part in parts)
+
+
+def _has(node: ast.AST, names: set[str]) -> bool:
+    """Whether one of the names stands in it by itself: not as what a function gets, nor as what a part is taken of."""
+    if isinstance(node, ast.Name):
+        return node.id in names
+    if isinstance(node, ast.Attribute):
+        return False
+    if isinstance(node, ast.Call):
+        # What `out.append(...)` is called with stays, and so does the key of `out[key].append(...)`.
+        if not isinstance(node.func, ast.Attribute) or node.func.attr not in MUTATORS:
+            return False
+        return any(_has(each, names) for each in [*node.args, node.func.value])
+    return any(_has(child, names) for child in ast.iter_child_nodes(node))
 
 
 def _edits(site: Site, verdict: Verdict, source: SourceFile, workers: int) -> list[Edit] | None:
