@@ -46,6 +46,8 @@ INDEPENDENT = {
     "a generator of its own": "for x in xs:\n    rng = default_rng(x)\n    out.append(rng.normal())",
     "an object of its own": "class Sim:\n    def step(self):\n        self.n = 1\n\nfor x in xs:\n    sim = Sim()\n    sim.step()\n    out.append(sim)",
     "a parameter's own name": "def f(x):\n    return x\n\nfor x in xs:\n    out.append(f(x))\nprint([x for x in out])",
+    "what writes files": "for image in images:\n    image.save(name)",
+    "what an item is called for": "for model in models:\n    out.append(model(x))\n    out.append(model.score(x))",
     "what a case holds": "for x in xs:\n    match x:\n        case [a, *b]:\n            y = f(a, b)\n        case _:\n            y = 0\n    out.append(y)",
     "kept by another name": "[f(x) for x in xs if (y := g(x)) and y > 3]",
 }
@@ -82,6 +84,8 @@ DEPENDENT = {
     "for x in xs:\n    b = groups[x % 2]\n    b.append(f(x))": "it changes `b` (append), which is outside",
     "for x in xs:\n    c = table.get(x)\n    c.total = f(x)": "it changes `c`, which is outside",
     "for x in xs:\n    for cell in x.cells:\n        cell.value = f(x)\n    y = 1": "it changes `cell`, which is outside",
+    "for each in particles:\n    each.move(0.1)": "it calls `move` of its item `each`, and what that changes is not known",
+    "for step in steps:\n    step()": "it calls its item `step`, and what that changes is not known",
     # what is read by a part of it, or by a function
     "for x in xs:\n    c[x] = c.get(x, 0) + f(x)": "`c` is read and changed",
     "for x in xs:\n    y = model.predict(x)\n    model.update(y)": "`model` is read and changed",

@@ -89,3 +89,18 @@ def test_one_that_is_called_once_is_as_it_was(tmp_path: Path) -> None:
     iterations, one = found(tmp_path, [UPDATE, ("<module>", 1, OUTSIDE)], [10, 12])
     assert (iterations.often, iterations.each, iterations.executions) == (False, 100.0, 1.0)
     assert one.pays
+
+
+@pytest.mark.parametrize(("body", "pays"), [("total += n * n % 7", False), ("total += work(n)", True)])
+def test_a_plain_loop_of_unknown_length_is_no_candidate(body: str, pays: bool, tmp_path: Path) -> None:
+    """An iteration that calls nothing is short, however many there are."""
+    path = tmp_path / "program.py"
+    path.write_text(f"total = 0\nfor n in produce():\n    {body}\n")
+    code = Code(str(path), 1, "<module>", True)
+    stack = Stack((Place(code, 3),), True, 1000, 10.0, 10.0, 0.0, 10.0, 1000, 0, 0, 0.0)
+    stack.own_wall = 10.0
+    process: Any = SimpleNamespace(stacks=[stack], observations={}, python=(3, 13))
+    (time,) = attribute(process, {str(path): SourceFile(str(path))})
+    iterations = count([time], Values(process))[time.site]
+    assert iterations.each is None
+    assert candidate(time, Verdict(()), iterations, 10.0, 8).pays == pays

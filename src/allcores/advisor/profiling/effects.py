@@ -30,6 +30,8 @@ _RANDOM = frozenset(
         "binomial", "exponential", "standard_normal", "random_sample", "getrandbits", "randbytes", "triangular",
     }
 )  # fmt: skip
+#: how names of methods begin that write files, and so change nothing in memory
+_WRITING = ("save", "to_", "write", "export", "dump", "close", "unlink", "mkdir", "rename", "touch")
 _DRAWS = "it draws from one stream of random numbers, whose order would change"
 _RANDOM_MODULES = ("random", "numpy.random")
 #: methods of Python's own types: an object that has one is more likely of these than of the program's classes
@@ -47,7 +49,19 @@ def of_statement(statement: ast.stmt, local: set[str], targets: set[str], source
                 yield f"it changes its item `{name}` in place"
             elif name is not None and name not in local:
                 yield f"it changes `{name}`, which is outside"
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield from _of_call_alone(node.value, targets)
     yield from of_expression(statement, local, source, targets=targets)
+
+
+def _of_call_alone(call: ast.Call, targets: Set[str]) -> Iterator[str]:
+    """What is called for nothing but its effects: these are on the item, likely, where that has it."""
+    if isinstance(call.func, ast.Name) and call.func.id in targets:
+        yield f"it calls its item `{call.func.id}`, and what that changes is not known"
+    elif isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+        name, called = call.func.value.id, call.func.attr
+        if name in targets and called not in MUTATORS and not called.startswith(_WRITING):
+            yield f"it calls `{called}` of its item `{name}`, and what that changes is not known"
 
 
 def of_expression(

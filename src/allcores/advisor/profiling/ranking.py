@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from dataclasses import dataclass
 
@@ -23,6 +24,10 @@ SLOWER = 1.05
 LEAST_SHARE = 0.03
 #: a gain below this is no reason to change a program
 LEAST_GAIN = 1.15
+#: what an iteration may take long with
+_LONG = (
+    ast.Call | ast.For | ast.While | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.With | ast.Await
+)
 #: threads for what waits
 MOST_THREADS = 16
 
@@ -101,6 +106,8 @@ def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program:
         why_not.append(f"its items ({iterations.item[0]}) do not pickle")
     if iterations.each is not None and iterations.each < 2:
         why_not.append("it has one iteration")
+    if iterations.each is None and work == "held" and _is_plain(time.site):
+        why_not.append("its iterations are too short, each by itself")
     pattern = {"waiting": "threads", "released": "threads"}.get(work, "processes")
     if iterations.often and pattern == "processes":
         why_not.append("how often it is executed is not known: what does so may be the loop to look at")
@@ -114,6 +121,14 @@ def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program:
     return Candidate(
         time, verdict, iterations, share, work, pattern, gain, low, high, most, tuple(each for each in why_not if each)
     )
+
+
+def _is_plain(site: Site) -> bool:
+    """Whether an iteration calls nothing and has no loop in it: in Python code, some hundred nanoseconds."""
+    if not isinstance(site.node, ast.For):
+        return False
+    nodes = (each for statement in site.node.body for each in ast.walk(statement))
+    return not any(isinstance(each, _LONG) for each in nodes)
 
 
 def _after(time: SiteTime, iterations: Iterations, work: str, cores: int) -> float:
