@@ -191,6 +191,18 @@ def test_a_loop_that_only_gathers_is_one_line(tmp_path: Path) -> None:
     assert change is not None and "extend" not in change.text and "allcores.imap(f, xs)" in change.text
 
 
+@pytest.mark.parametrize(
+    "source", ["for n in range(5): print(hex(n))  # here\n", "print([hex(n) for n in range(5)])  # here\n"]
+)
+def test_the_import_is_added_before_a_loop_that_comes_first(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = changed(source, tmp_path)
+    assert change is not None
+    assert change.text.startswith("import allcores\n\n")
+    assert output(change.text, monkeypatch) == output(source, monkeypatch)
+
+
 def test_the_import_is_added_once_and_where_it_may_stand(tmp_path: Path) -> None:
     """Behind the docstring and `from __future__`, and not at all where it is there."""
     change = changed(HEAD + CHANGED["comprehension"], tmp_path)

@@ -31,7 +31,7 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
     spans = sorted(
         ((_offset(starts, data, e.line, e.column), _offset(starts, data, e.end_line, e.end_column), e.text)
          for e in edits),
-        key=lambda span: span[0],
+        key=lambda span: span[:2],  # what is put before something comes before what replaces that
     )  # fmt: skip
     parts: list[bytes] = []
     done = 0
