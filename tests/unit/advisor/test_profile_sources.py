@@ -6,14 +6,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from allcores.advisor.profiling import facts, sites
+from allcores.advisor.profiling import facts, sampler, sites
 from allcores.advisor.profiling.independence import judge
 from allcores.advisor.profiling.report import lines_of
 from allcores.advisor.profiling.rewrite import rewrite
@@ -119,6 +119,37 @@ def test_a_type_that_makes_up_its_name_does_not_end_the_samples() -> None:
     generator: Any = looks()
     next(generator)
     assert facts.values_of(generator.gi_frame, 10)["COUNT"] == ("int", 3, None)
+
+
+def descend(depth: int, see: Callable[[FrameType], int]) -> int:
+    return descend(depth - 1, see) if depth else see(sys._getframe())
+
+
+@pytest.mark.parametrize(("slots", "text"), [(40, None), (None, 4_000)])
+def test_stacks_without_room_keep_their_outermost_frames(
+    slots: int | None, text: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long run, or a deep recursion, what comes later is still known to be in the loop that it is in."""
+    sampled = sampler.Sampler(str(tmp_path), 10_000_000, None)
+    sampled._open()
+    store = sampled._store
+    assert store is not None
+    if slots is not None:
+        monkeypatch.setattr(sampler, "SLOTS", slots)
+        monkeypatch.setattr(sampler, "SPARE_SLOTS", 10)
+    if text is not None:
+        store._end = sampler.SIZE - sampler.SPARE_TEXT - text
+
+    def see(frame: FrameType) -> int:
+        return sampled._slot_of(frame, True)
+
+    found = [descend(depth, see) for depth in range(100)]
+    assert store.cells[6] == 0
+    keys = {slot: key for key, slot in sampled._slots.items()}
+    whole, part = keys[found[0]], keys[found[-1]]
+    assert len(whole) > len(part) == 1 + 2 * sampler.KEPT_FRAMES
+    assert part == (whole[0], *whole[-2 * sampler.KEPT_FRAMES :])
+    assert found[-1] == found[-2]
 
 
 def counted(number: int) -> int:

@@ -26,6 +26,8 @@ SIZE = 1 << 20
 #: slots 0 and 1 are of the process: samples, the sampler's CPU ns, last time, process CPU ns, start, text bytes, lost,
 #: period; ns that the main thread was ready to run and had no core
 FIRST_SLOT = 2
+#: slots, and bytes of text, for stacks that there is no room for any more: of their frames the outermost are kept
+SPARE_SLOTS, SPARE_TEXT, KEPT_FRAMES = 256, 32_768, 4
 #: how long a sampler that is told to end may take, before a fork
 _END_S = 0.05
 #: the sampler's own share of a core; if it takes more it samples less often
@@ -57,10 +59,10 @@ class Store:
         self.cells = memoryview(self._memory)[:TEXT].cast("q")
         self._end = TEXT
 
-    def define(self, line: str) -> bool:
-        """Add a line to the text; False if it has no room."""
+    def define(self, line: str, spare: int = 0) -> bool:
+        """Add a line to the text, of which `spare` bytes are left at least; False if it has no room."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
-        if self._end + len(data) > SIZE:
+        if self._end + len(data) + spare > SIZE:
             return False
         self._memory[self._end : self._end + len(data)] = data
         self._end += len(data)
@@ -295,13 +297,23 @@ class Sampler:
                 inner = True
             frame = frame.f_back
         found = tuple(key)
-        slot = self._slots.get(found)
-        if slot is None:
-            slot = len(self._slots) + FIRST_SLOT
-            if slot >= SLOTS - 1 or not self._store.define(f"s {slot} {found!r}"):
-                self._store.cells[6] += 1
-                return SLOTS - 1
-            self._slots[found] = slot
+        slot = self._slots.get(found) or self._new_slot(found, SPARE_SLOTS, SPARE_TEXT)
+        if not slot:
+            # Which loops of the program it is in, the outermost frames tell.
+            found = (main, *key[1:][-2 * KEPT_FRAMES :])
+            slot = self._slots.get(found) or self._new_slot(found, 0, 0)
+        if not slot:
+            self._store.cells[6] += 1
+            return SLOTS - 1
+        return slot
+
+    def _new_slot(self, found: tuple[object, ...], spare_slots: int, spare_text: int) -> int:
+        """The number of a slot for a stack that has none; 0 without room for it."""
+        assert self._store is not None
+        slot = len(self._slots) + FIRST_SLOT
+        if slot >= SLOTS - 1 - spare_slots or not self._store.define(f"s {slot} {found!r}", spare_text):
+            return 0
+        self._slots[found] = slot
         return slot
 
     def _is_user(self, code: CodeType) -> bool:
@@ -336,7 +348,7 @@ class Sampler:
         facts = self._facts(frame, _MOST_NAMES)
         if facts:
             assert self._store is not None
-            self._store.define(f"f {number} {frame.f_lineno or 0} {time.monotonic_ns()} {facts!r}")
+            self._store.define(f"f {number} {frame.f_lineno or 0} {time.monotonic_ns()} {facts!r}", SPARE_TEXT)
 
 
 def _is_power_of_four(number: int) -> bool:
