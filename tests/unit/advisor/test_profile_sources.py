@@ -152,6 +152,27 @@ def test_stacks_without_room_keep_their_outermost_frames(
     assert found[-1] == found[-2]
 
 
+def test_forks_at_a_time_end_the_sampler_s_thread_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python 3.12 and later has it called: one thread's fork begins while another one's is under way."""
+    calls: list[str] = []
+    fake = SimpleNamespace(end_thread=lambda: calls.append("end"), run=lambda: calls.append("run"))
+    monkeypatch.setattr(sampler, "_sampler", fake)
+    for _ in range(2):
+        sampler._before_fork()
+        sampler._before_fork()
+        sampler._after_fork()
+        assert calls[-1] == "end"
+        sampler._after_fork()
+    assert calls == ["end", "run"] * 2
+    fake.forked = lambda: fake
+    sampler._before_fork()
+    sampler._before_fork()
+    sampler._in_child()  # of one of the two: the other thread is not there
+    sampler._before_fork()
+    sampler._after_fork()
+    assert calls[4:] == ["end", "run", "end", "run"]
+
+
 def counted(number: int) -> int:
     first, more = number, abs(number)
     return first + more

@@ -415,18 +415,30 @@ def _load_facts() -> object:
     return space.get("values_of")
 
 
+#: forks that are under way, in any number of threads: the first ends the sampler's thread, the last starts it again
+_forking = 0
+_fork_lock = _thread.allocate_lock()
+
+
 def _before_fork() -> None:
-    if _sampler is not None:
-        _sampler.end_thread()
+    global _forking
+    with _fork_lock:
+        if not _forking and _sampler is not None:
+            _sampler.end_thread()
+        _forking += 1
 
 
 def _after_fork() -> None:
-    if _sampler is not None:
-        _sampler.run()
+    global _forking
+    with _fork_lock:
+        _forking -= 1
+        if not _forking and _sampler is not None:
+            _sampler.run()
 
 
 def _in_child() -> None:
-    global _sampler
+    global _sampler, _forking, _fork_lock
+    _forking, _fork_lock = 0, _thread.allocate_lock()  # a thread that is not here may have had it
     if _sampler is not None:
         _sampler = _sampler.forked()
         _sampler.run()
