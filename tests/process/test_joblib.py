@@ -206,7 +206,7 @@ def test_idle_workers_end() -> None:
 
 
 def test_a_call_after_one_that_failed_has_its_own_results_only() -> None:
-    """joblib keeps what the first one has read and not handed over; with its own backend these results come first."""
+    """joblib keeps what the first one has read and not handed over; with its default backend that comes first."""
     with Parallel(pre_dispatch=1, batch_size=1) as parallel:
         # Behind the first task two are read at a time: the second one fails, and the third one is there.
         with pytest.raises(ValueError, match="no 1"):
