@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.process import nodes_here
 from tests.process.nodes_here import NodesHere
-from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
+from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at, wait_until
 
 import allcores
 from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, TaskCancelled, TaskTimeout, WorkerLost
@@ -24,8 +24,9 @@ from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Opening, Request
 from allcores.backends import open as opener
+from allcores.events import WorkerEnded
 from allcores.outcome import Failure
-from allcores.pool.pool import driver_of
+from allcores.pool.pool import driver_of, end_workers
 from allcores.scheduler import settlement
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
@@ -556,4 +557,28 @@ def test_other_versions_on_a_node_are_said(monkeypatch: pytest.MonkeyPatch) -> N
     words = r"has allcores .* on Python .*, and this program allcores 0\.1 on Python 3\.9: both need the same"
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match=words):
         pool.map(double, range(3))
+    cluster.join()
+
+
+class EndsWorkers:
+    """As it is pickled for a node, all workers are told to end, as another thread may do it in that moment."""
+
+    pool: Pool | None = None
+
+    def __reduce__(self) -> Any:
+        if EndsWorkers.pool is not None:
+            end_workers(EndsWorkers.pool, "a test", at_once=True)
+        return EndsWorkers, ()
+
+
+def test_a_worker_that_is_told_to_end_as_it_gets_a_node_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a node would begin with a pool that nobody wants."""
+    cluster, watcher = NodesHere("", lambda name, number: False), Watcher()
+    options: Any = {"setup": length_of_first, "setup_args": ([EndsWorkers()],), "observers": [watcher]}
+    with Pool(1, backend="dask", address=cluster, **options) as pool:
+        monkeypatch.setattr(EndsWorkers, "pool", pool)
+        cluster.names = "a"
+        watcher.wait_for(WorkerEnded)
+        monkeypatch.setattr(EndsWorkers, "pool", None)
+    assert cluster.sent("a") == 0
     cluster.join()

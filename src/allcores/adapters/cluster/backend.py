@@ -124,7 +124,7 @@ class ClusterBackend(MindedBackend):
         self.node_cores = max(self._nodes.values(), default=1)
         self.node_count = len(self._nodes)
         self._links: dict[int, Link] = {}
-        #: workers that were ordered, and have no node yet
+        #: workers that were ordered, and have no node yet; changed with the host's lock held
         self._waiting: deque[int] = deque()
         #: nodes that failed while the cluster had them, and are not used again under the same name; and how often those
         #: in a row, without an item done, that may be
@@ -381,24 +381,35 @@ class ClusterBackend(MindedBackend):
                 self._node_lost(link, "the cluster does not have it any more", may_return=True)
 
     def _launch(self) -> None:
-        """Give each worker that waits a node, as far as there are any."""
-        taken = {link.node for link in self._links.values()}
-        free = deque(node for node in self._nodes if node not in taken and node not in self._lost)
-        while self._waiting and free:
-            try:
-                worker = self._waiting.popleft()
-            except IndexError:  # it is not wanted any more
+        """Give each worker that waits a node, as far as there are any.
+
+        It waits until it has it: it may be told to end meanwhile, by another thread.
+        """
+        host = self._host
+        assert host is not None
+        while self._waiting:
+            taken = {link.node for link in self._links.values()}
+            node = next((node for node in list(self._nodes) if node not in taken and node not in self._lost), None)
+            with host.lock:
+                worker = self._waiting[0] if self._waiting else None
+            if node is None or worker is None:
                 return
-            node = free.popleft()
-            report_s = max(REPORT_S, REPORT_EACH_S * (len(self._links) + len(self._waiting) + 1))
+            report_s = max(REPORT_S, REPORT_EACH_S * (len(self._links) + len(self._waiting)))
             logs = self._logs.greeting() if self._logs is not None else None
             try:
                 opening = self._openings.opening(self.pack, self._contents, self._nodes[node], report_s, logs)
             except BaseException as error:  # it could be when the pool was made, and has changed
+                with host.lock:
+                    if worker in self._waiting:
+                        self._waiting.remove(worker)
                 told = f"What workers begin with cannot be pickled for node {node}: {type(error).__name__}: {error}"
                 self._post([SetupFailed(SetupError(told))])
                 return
-            self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
+            with host.lock:
+                # What is pickled may use the pool, on this thread, which goes on in the middle of that.
+                if worker in self._waiting and all(link.node != node for link in self._links.values()):
+                    self._waiting.remove(worker)
+                    self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
 
     def _check(self, now: int) -> None:
         """Whether the cluster is silent, or has had no node for too long."""
