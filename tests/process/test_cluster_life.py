@@ -582,3 +582,28 @@ def test_a_worker_that_is_told_to_end_as_it_gets_a_node_gets_none(monkeypatch: p
         monkeypatch.setattr(EndsWorkers, "pool", None)
     assert cluster.sent("a") == 0
     cluster.join()
+
+
+count = 0
+
+
+def counted(number: int) -> int:
+    global count
+    count += 1
+    return number
+
+
+@pytest.mark.parametrize("calls", [False, True], ids=["a map", "calls"])
+def test_what_a_function_changes_in_vain_on_a_node_is_said_in_the_program(calls: bool) -> None:
+    """Once, as with processes; on the node it would be read by nobody, or be the error of an item there."""
+    cluster = NodesHere("a", lambda name, number: False)
+    with Pool(backend="dask", address=cluster) as pool:
+        with pytest.warns(allcores.LostChangeWarning, match="^counted has changed 'count' in a worker process") as told:
+            if calls:
+                assert [pool.submit(counted, number).result(PATIENCE_S) for number in range(20)] == list(range(20))
+            else:
+                assert [each.value for each in pool.outcomes(counted, range(20))] == list(range(20))
+        # Where the program reads results: the node is this very process here.
+        assert [each.filename for each in told] == [__file__]
+        assert pool.map(counted, range(20)) == list(range(20))
+    cluster.join()

@@ -19,6 +19,7 @@ from allcores.adapters.cluster import backend, node, opening, scheduler_watch, s
 from allcores.adapters.cluster.base import Done, SchedulerSilent
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request, Revocation
+from allcores.adapters.cluster.node_changes import NodeChanges
 from allcores.adapters.cluster.packing import unpack
 from allcores.backends import open as opener
 from allcores.scheduler.chunk_size import Chunker
@@ -131,6 +132,7 @@ class Told:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.changes = NodeChanges()
         self.may = threading.Event()
         self.is_asked = threading.Event()
 

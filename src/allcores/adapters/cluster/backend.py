@@ -28,7 +28,15 @@ from allcores.adapters.cluster.opening import Openings
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.adapters.cluster.scheduler_watch import SchedulerWatch
 from allcores.adapters.cluster.silence import Looks
-from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
+from allcores.backends.base import (
+    BackendBroken,
+    BackendEvent,
+    ChangesLost,
+    Host,
+    SetupFailed,
+    WorkerInit,
+    WorkerReady,
+)
 from allcores.backends.minded import MindedBackend
 from allcores.backends.pulled_items import part_of, stream_of, unsendable
 from allcores.errors import BrokenPool, SetupError, WorkerLost
@@ -338,7 +346,7 @@ class ClusterBackend(MindedBackend):
             self._read(link, each)
 
     def _read(self, link: Link, reply: Reply) -> None:
-        events: list[BackendEvent] = []
+        events: list[BackendEvent] = [ChangesLost(function, list(names)) for function, names in reply.changes]
         if self._logs is not None:
             for record in reply.logs:
                 self._logs.take(link.worker, *record)

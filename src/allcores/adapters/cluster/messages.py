@@ -162,6 +162,7 @@ class Reply(NamedTuple):
         cores: Workers of it.
         holds: Chunks that are not finished.
         logs: What its workers have logged, on the way to these results at the latest.
+        changes: Functions that have changed something in vain, and the names of that.
     """
 
     serial: int
@@ -171,3 +172,4 @@ class Reply(NamedTuple):
     holds: int
     results: list[NodeResults]
     logs: Sequence[NodeRecord] = ()
+    changes: Sequence[tuple[str, tuple[str, ...]]] = ()

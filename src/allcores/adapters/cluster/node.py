@@ -191,7 +191,8 @@ class Node:
         holds = self._work.holds if self._work is not None else 0
         # Taken after the results: what was logged on the way to these is there.
         logs = self._logs.taken() if self._logs is not None else []
-        return Reply(self._replied, self._ready, self._failed, self._cores, holds, results, logs)
+        changes = self._work.changes.taken() if self._work is not None else []
+        return Reply(self._replied, self._ready, self._failed, self._cores, holds, results, logs, changes)
 
     def _check_open(self) -> None:
         """Whether the pool takes too long to be made."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.adapters.cluster.doubtful import Reader, as_told
 from allcores.adapters.cluster.encoding import failed_part, kind_of, note_step, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults, Revocation
+from allcores.adapters.cluster.node_changes import NodeChanges
 from allcores.adapters.cluster.numbered import Numbered
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import TaskCancelled
@@ -126,6 +127,8 @@ class Work:
         self._last_around: tuple[bytes, Surroundings] | None = None
         driver = driver_of(pool)
         driver.around = self._current
+        self.changes = NodeChanges()
+        driver.lost_changes = self.changes
         driver.scheduler.state.returns_unstarted = True
 
     @property
@@ -257,8 +260,6 @@ class Work:
             with run.lock:
                 run.done[segment.start] = segment
                 run.finished += segment.count
-            if reader.lost_changes.untold:
-                reader.lost_changes.tell()
         run.reader = None
         if run.cancelled:
             self._end(run, [nothing_of(chunk)])
