@@ -334,7 +334,7 @@ def test_what_cannot_be(shell: Shell, folder: Path) -> None:
         (("p.toml", "in.txt", "-o", "p.jsonl", "--timeline", "work.py"), Exit.USAGE, "work.py is the file of the"),
         (("p.toml", "in.txt", "-o", "p.jsonl", "--trace", "p.toml"), Exit.USAGE, "p.toml is the file of the pipeline"),
         (("self.toml", "in.txt"), Exit.USAGE, "self.toml is the file of the pipeline"),
-        (("nul.toml", "in.txt"), Exit.USAGE, r"cannot write 'a\x00.jsonl': embedded null byte"),
+        (("nul.toml", "in.txt"), Exit.USAGE, r"cannot write 'a\x00.jsonl': "),
     ):
         found, _, err = shell.call("pipe", *words)
         assert (found, sentence in err) == (code, True), (words, err)

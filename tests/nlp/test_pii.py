@@ -210,7 +210,7 @@ def test_texts_without_personal_data_have_hardly_any_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("empty", "is empty"), ("gone", "No such file"), ("nul\0", "embedded null byte")]
+    ("name", "said"), [("empty", "is empty"), ("gone", "No such file"), ("nul\0", "embedded null")]
 )
 def test_a_key_that_is_none_is_refused(tmp_path: Path, name: str, said: str) -> None:
     """With an empty one anybody could tell what a placeholder stands for."""
