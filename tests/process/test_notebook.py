@@ -30,6 +30,8 @@ class Kernel:
 
         self.manager: Any = KernelManager(kernel_name="python3")
         environment = {**scripts.environment(), "JUPYTER_RUNTIME_DIR": str(folder), "IPYTHONDIR": str(folder)}
+        # Those of the kernel's own libraries, on Pythons newer than they know.
+        environment["PYTHONWARNINGS"] = f"{environment.get('PYTHONWARNINGS', '')},ignore::DeprecationWarning".strip(",")
         self.manager.start_kernel(cwd=str(folder), env=environment)
         self.client: Any = self.manager.blocking_client()
         self.client.start_channels()
