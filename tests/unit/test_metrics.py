@@ -153,6 +153,28 @@ def test_opentelemetry_reads_what_pools_did() -> None:
     provider.shutdown()
 
 
+def test_several_exporters_of_one_meter_are_added_up() -> None:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    for _ in range(2):
+        exporter = metrics.OpenTelemetry(provider.get_meter("test"))
+        with Pool(backend="serial", observers=[exporter], name="crawl") as pool:
+            list(pool.outcomes(fail, range(20)))
+    data = reader.get_metrics_data()
+    assert data is not None
+    found: dict[str, list[Any]] = {
+        metric.name: list(metric.data.data_points) for metric in data.resource_metrics[0].scope_metrics[0].metrics
+    }
+    assert {point.attributes["kind"]: point.value for point in found["allcores.items"]}["ok"] == 30
+    assert [point.value for point in found["allcores.failures"]] == [10]
+    assert found["allcores.map_seconds"][0].count == 2
+    assert {p.attributes["le"]: p.value for p in found["allcores.items_by_seconds"]}["+Inf"] == 40
+    provider.shutdown()
+
+
 @pytest.mark.parametrize(
     ("library", "exporter", "extra"),
     [("prometheus_client", "Prometheus", "metrics"), ("opentelemetry", "OpenTelemetry", "otel")],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from allcores.monitoring.readings import METRICS, Metric, Readings
+from allcores.monitoring.readings import METRICS, Histogram, Labels, Metric, Readings, added
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ class OpenTelemetry(Readings):
     """An observer that shows pools to OpenTelemetry; one may watch any number of pools.
 
     Names begin with `allcores.`. Pools are told apart by the attribute `pool`, their name; give them different ones.
+    What several that were made with one meter have seen is added up.
     Seconds per item come as counters, one per attribute `le` with the items that took at most so many seconds, since
     a histogram cannot be observed from outside.
 
@@ -34,6 +37,22 @@ class OpenTelemetry(Readings):
             raise ImportError("OpenTelemetry metrics need opentelemetry-api: pip install 'allcores[otel]'") from error
         super().__init__()
         meter = metrics.get_meter("allcores") if meter is None else meter
+        with _lock:
+            made = _made.get(meter)
+            if made is None:
+                made = _made[meter] = _Instruments(meter)
+            made.exporters = (*made.exporters, self)
+        self._maps_taken = made.maps_taken
+
+    def _map_took(self, seconds: float) -> None:
+        self._maps_taken.record(seconds)
+
+
+class _Instruments:
+    """Those of a meter, which has one of a name: what all exporters that were made with it have seen is added up."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.exporters: tuple[OpenTelemetry, ...] = ()
         for metric in METRICS:
             make: Any = meter.create_observable_counter if metric.kind == "counter" else meter.create_observable_gauge
             make(
@@ -47,26 +66,34 @@ class OpenTelemetry(Readings):
             callbacks=[self._by_seconds],
             description="Items that took at most `le` seconds",
         )
-        self._maps_taken = meter.create_histogram("allcores.map_seconds", unit="s", description="How long maps took")
-
-    def _map_took(self, seconds: float) -> None:
-        self._maps_taken.record(seconds)
+        self.maps_taken = meter.create_histogram("allcores.map_seconds", unit="s", description="How long maps took")
 
     def _callback(self, metric: Metric) -> Callable[[Any], Iterable[Any]]:
         from opentelemetry.metrics import Observation
 
         def observe(_: Any) -> list[Any]:
-            return [Observation(value, dict(labels)) for labels, value in self.samples(metric)]
+            sums: dict[Labels, float] = {}
+            for labels, value in (sample for exporter in self.exporters for sample in exporter.samples(metric)):
+                sums[labels] = sums.get(labels, 0.0) + value
+            return [Observation(value, dict(labels)) for labels, value in sums.items()]
 
         return observe
 
     def _by_seconds(self, _: Any) -> list[Any]:
         from opentelemetry.metrics import Observation
 
+        times: dict[Labels, list[Histogram]] = {}
+        for labels, one in (each for exporter in self.exporters for each in exporter.items().items()):
+            times.setdefault(labels, []).append(one)
         found = []
-        for labels, histogram in self.items().items():
+        for labels, several in times.items():
+            histogram = added(several)
             sum_ = 0
             for bound, count in zip([*map(str, histogram.bounds), "+Inf"], histogram.counts, strict=True):
                 sum_ += count
                 found.append(Observation(sum_, {**dict(labels), "le": bound}))
         return found
+
+
+_lock = threading.Lock()  # guards what was made
+_made: weakref.WeakKeyDictionary[Meter, _Instruments] = weakref.WeakKeyDictionary()
