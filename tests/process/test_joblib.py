@@ -214,6 +214,19 @@ def test_a_call_after_one_that_failed_has_its_own_results_only() -> None:
         assert parallel(delayed(calls.double)(i) for i in range(2)) == [0, 2]
 
 
+def test_an_array_that_is_changed_in_a_block_is_as_it_was_first_given() -> None:
+    """As with joblib's own backends, and as the page on joblib says; a new one is the way out."""
+    array = numpy.zeros(300_000)
+    with Parallel() as parallel:
+        assert [float(each[0]) for each in parallel(delayed(calls.double)(array) for _ in range(2))] == [0.0, 0.0]
+        array[:] = 1
+        assert [float(each[0]) for each in parallel(delayed(calls.double)(array) for _ in range(2))] == [0.0, 0.0]
+        assert [float(each[0]) for each in parallel(delayed(calls.double)(array.copy()) for _ in range(2))] == [
+            2.0,
+            2.0,
+        ]
+
+
 def test_idle_workers_end_after_a_call_of_their_block_has_failed() -> None:
     """The calls that follow in the block have them, and then nobody."""
     with joblib.parallel_config("allcores", n_jobs=2, idle_worker_timeout=0.05):
