@@ -152,3 +152,24 @@ def test_what_was_on_a_node_that_does_not_answer_is_not_at_fault(monkeypatch: py
         assert pool.map(str, range(300), chunk=1) == [str(number) for number in range(300)]
         wait_until(lambda: "a" in cluster.dropped)
     cluster.join()
+
+
+def test_a_request_that_waits_for_its_turn_while_its_node_is_stopped_is_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one before it was being carried out at that moment: nothing of it is lost."""
+    monkeypatch.setattr(node, "ORDER_S", 0.0)
+    monkeypatch.setattr(node.Node, "_open", lambda self, opening: None)
+    here = node.Node("k", Opening(b"", 1, "", ""))
+    asked: list[float] = []
+
+    def stopped() -> float:
+        """The clock has gone on by three minutes when it is asked for the third time; then the other one is over."""
+        asked.append(monotonic())
+        if len(asked) == 3:
+            here.exchange(request(1))
+        return asked[-1] + 170.0 * (len(asked) >= 3)
+
+    monkeypatch.setattr(node, "monotonic", stopped)
+    assert here.exchange(request(2)).serial > 0
+    assert len(asked) > 3

@@ -133,11 +133,7 @@ class Node:
     def exchange(self, request: Request) -> Reply:
         """Carry out a request in its turn, and reply when there is something to tell."""
         self.heard_s = monotonic()
-        with self._changed:
-            in_turn = self._changed.wait_for(
-                lambda: self._serial >= request.serial - 1 or self._closed or request.ends, ORDER_S
-            )
-        if not in_turn:
+        if not self._in_turn(request):
             # What this one builds on, a function or what is shared, may have come with the one that is missing.
             return Reply(0, False, None, 0, 0, [])
         try:
@@ -157,6 +153,19 @@ class Node:
                 # A reply costs more than this: what ends meanwhile goes with it.
                 self._changed.wait_for(lambda: not self._work or not self._work.holds, LINGER_S)
             return self._reply()
+
+    def _in_turn(self, request: Request) -> bool:
+        """Wait until those before it are carried out; False if one of them is missing."""
+        while True:
+            begun = monotonic()
+            with self._changed:
+                if self._changed.wait_for(
+                    lambda: self._serial >= request.serial - 1 or self._closed or request.ends, ORDER_S
+                ):
+                    return True
+            if monotonic() - begun - ORDER_S <= LATE_NS / 1e9:
+                return False
+            # This process was stopped: the one before may just be going on.
 
     def _wait(self, serial: int) -> None:
         """Until there is something to tell, or for as long as it may be; meanwhile chunks that go on are looked at."""
