@@ -13,13 +13,12 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from typing import Any, NamedTuple
 
 from allcores.system import environment, log_levels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from allcores.system.log_levels import Levels
 
 #: a warning filter as it travels: action, message pattern, module and name of the category, module pattern, line
@@ -39,34 +38,32 @@ FRESH_BOUNDS = (1000, sys.int_info.default_max_str_digits)
 _NO_VALUE, _NO_LOCALE, _NO_FILTERS = b"\0", "\0", [()]
 
 
-class Surroundings:
-    """A snapshot, not to be changed. What a fresh process has by itself is None."""
+class Surroundings(NamedTuple):
+    """A snapshot, not to be changed. What a fresh process has by itself is None.
 
-    __slots__ = ("bounds", "captured", "context", "decimal", "environ", "filters", "folder", "levels", "locale", "path")
+    Attributes:
+        folder: None: it has none.
+        environ: As `os` keeps it.
+        path: The search path.
+        locale: None: only what Python sets when it starts.
+        decimal: What the thread's decimal context has; None: as Python has it.
+        filters: Of warnings; None: as Python has them.
+        context: Values of context variables, pickled; None: not followed.
+        levels: Of loggers.
+        bounds: The limits of recursion, and of the digits of whole numbers as text.
+        captured: Whether logging has the warnings.
+    """
 
-    def __init__(
-        self,
-        folder: str | None,
-        environ: dict[Any, Any],
-        path: list[str],
-        locale: str | None,
-        decimal: tuple[Any, ...] | None,
-        filters: list[Any] | None,
-        context: bytes | None = None,
-        levels: Levels = log_levels.FRESH,
-        bounds: tuple[int, int] = FRESH_BOUNDS,
-        captured: bool = False,
-    ) -> None:
-        self.folder = folder
-        self.environ = environ
-        self.path = path
-        self.locale = locale
-        self.decimal = decimal
-        self.filters = filters
-        self.context = context
-        self.levels = levels
-        self.bounds = bounds
-        self.captured = captured
+    folder: str | None
+    environ: dict[Any, Any]
+    path: list[str]
+    locale: str | None = None
+    decimal: tuple[Any, ...] | None = None
+    filters: list[Any] | None = None
+    context: bytes | None = None
+    levels: Levels = log_levels.FRESH
+    bounds: tuple[int, int] = FRESH_BOUNDS
+    captured: bool = False
 
     def of_a_fresh_process(self, *, bounds: tuple[int, int] = FRESH_BOUNDS) -> Surroundings:
         """Those of a process that is started from here, and has yet to be told the rest.
@@ -75,7 +72,7 @@ class Surroundings:
             bounds: Limits of its interpreter.
         """
         # The levels are in the first that it is told, if its records are wanted.
-        return Surroundings(self.folder, self.environ, self.path, None, None, None, levels=self.levels, bounds=bounds)
+        return Surroundings(self.folder, self.environ, self.path, levels=self.levels, bounds=bounds)
 
     def of_a_forked_process(self, before: Surroundings) -> Surroundings:
         """Those of one that was forked by another thread, which has a decimal context of its own.
@@ -84,17 +81,20 @@ class Surroundings:
             before: Those before the fork; these are the ones after it. What differs between them, because a third
                 thread has changed it meanwhile, is taken to be neither: the process is told in any case.
         """
-        folder, environ, path, locale, filters = self.folder, self.environ, self.path, self.locale, self.filters
-        if before is not self:
-            folder = folder if folder == before.folder else None
-            if environ != before.environ:
-                both = environ.items() & before.environ.items()
-                environ = {**dict.fromkeys(environ.keys() | before.environ.keys(), _NO_VALUE), **dict(both)}
-            path = path if path == before.path else [*path, *before.path, *path]
-            locale = locale if locale == before.locale else _NO_LOCALE
-            filters = filters if filters == before.filters else _NO_FILTERS
-        own = folder, environ, path, locale, None, filters
-        return Surroundings(*own, levels=self.levels, bounds=before.bounds, captured=before.captured)
+        found = self._replace(decimal=None, context=None, bounds=before.bounds, captured=before.captured)
+        if before is self:
+            return found
+        environ = self.environ
+        if environ != before.environ:
+            both = environ.items() & before.environ.items()
+            environ = {**dict.fromkeys(environ.keys() | before.environ.keys(), _NO_VALUE), **dict(both)}
+        return found._replace(
+            folder=self.folder if self.folder == before.folder else None,
+            environ=environ,
+            path=self.path if self.path == before.path else [*self.path, *before.path, *self.path],
+            locale=self.locale if self.locale == before.locale else _NO_LOCALE,
+            filters=self.filters if self.filters == before.filters else _NO_FILTERS,
+        )
 
     def at_start(self, around: Surroundings | None) -> Surroundings:
         """Those of a process that has these, and is told for its setup what it cannot have by itself.
@@ -104,23 +104,24 @@ class Surroundings:
         """
         if around is None:
             return self
-        return Surroundings(
-            self.folder,
-            self.environ,
-            self.path,
-            around.locale,
-            around.decimal,
-            around.filters,
-            around.context,
-            self.levels,
-            around.bounds,
-            around.captured,
-        )
+        # Its folder, environment and path it was started with, and the levels are in the first that it is told.
+        return around._replace(folder=self.folder, environ=self.environ, path=self.path, levels=self.levels)
+
+    def on_another_machine(
+        self, decimal: tuple[Any, ...] | None, filters: list[Any] | None, context: bytes | None
+    ) -> Surroundings:
+        """These, with what follows the caller from one machine to another.
+
+        Args:
+            decimal: What the caller's decimal context has.
+            filters: The caller's, of warnings.
+            context: Values of the caller's context variables, pickled.
+        """
+        return self._replace(decimal=decimal, filters=filters, context=context)
 
     def with_context(self, context: bytes) -> Surroundings:
         """These, and values of context variables, pickled."""
-        own = self.folder, self.environ, self.path, self.locale, self.decimal, self.filters
-        return Surroundings(*own, context, self.levels, self.bounds, self.captured)
+        return self._replace(context=context)
 
     def variables(self) -> dict[str, str]:
         """The environment."""
@@ -181,8 +182,9 @@ def current() -> Surroundings:
     ):
         return last
     filters = None if filters is None else list(filters)
-    own = folder, dict(environ), list(path), locale, decimal, filters
-    _last = Surroundings(*own, levels=levels, bounds=bounds, captured=captured)
+    _last = Surroundings(
+        folder, dict(environ), list(path), locale, decimal, filters, levels=levels, bounds=bounds, captured=captured
+    )
     return _last
 
 

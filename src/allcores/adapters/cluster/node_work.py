@@ -164,12 +164,9 @@ class Work:
         """The program's filters, decimal context and context variables; folder, environment and path are the node's."""
         last = self._last_around
         if last is None or last[0] != data:
-            own = surroundings.current()
             decimal, named, context = pickling.loads(data)
             filters = None if named is None else [NamedFilter(each) for each in named]
-            of_the_node = own.folder, own.environ, own.path, own.locale
-            made = Surroundings(*of_the_node, decimal, filters, context, own.levels, own.bounds, own.captured)
-            last = self._last_around = data, made
+            last = self._last_around = data, surroundings.current().on_another_machine(decimal, filters, context)
         self._around.now = last[1]
 
     # --- chunks -------------------------------------------------------------------------------------------
