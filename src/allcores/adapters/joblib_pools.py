@@ -5,14 +5,13 @@ One stays for the next call with the same options, and ends once it has been idl
 
 from __future__ import annotations
 
-import os
 import threading
 from time import monotonic
 from typing import Any, NamedTuple
 
 from allcores.adapters.joblib_tasks import Prepare
 from allcores.pool.pool import Pool, is_usable
-from allcores.system import deferral
+from allcores.system import deferral, forks
 
 
 class Wanted(NamedTuple):
@@ -163,12 +162,9 @@ def close() -> None:
         _end(warm)
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _lock, _making
     _lock = deferral.Lock()
     _making = threading.RLock()
     _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

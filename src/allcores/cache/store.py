@@ -16,8 +16,7 @@ from allcores.cache import database
 from allcores.cache.database import ERRORS, NotUsable
 from allcores.errors import AllcoresError
 from allcores.failpoints import failpoint
-from allcores.system import sqlite_files
-from allcores.system.forks import renew_in_children
+from allcores.system import forks, sqlite_files
 from allcores.transport import chunk_ends, process_role
 
 #: Entries wait so long for their commit, or for the end of their chunk, ns. Longer loses more to a kill.
@@ -50,13 +49,10 @@ _said: set[str] = set()
 _checkpointing = threading.Lock()
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _checkpointing
     _checkpointing = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Store:
@@ -76,7 +72,7 @@ class Store:
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         self._begin()
-        renew_in_children(self)
+        forks.renew_in_children(self)
 
     def after_fork(self) -> None:
         """In a child: whoever held the lock is not there. The parent's connection is left alone until the first use."""

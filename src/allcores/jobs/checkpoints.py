@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 from allcores.jobs.database import Database
+from allcores.system import forks
 from allcores.system.own_files import REOPEN
 
 LOCK = "checkpoint.lock"
@@ -24,13 +25,10 @@ COMMITS = 128
 _guard = threading.Lock()
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _guard
     _guard = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def size_of_log(database: Database) -> int:

@@ -26,6 +26,7 @@ from allcores.jobs.errors import KeyConflict, StoreError
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Submitted
 from allcores.jobs.submissions import Prepared, as_submitted, submit
+from allcores.system import forks
 from allcores.system.socket_paths import socket_path
 
 NAME = "commits.sock"
@@ -203,14 +204,11 @@ class CommitServer:
 _servers: weakref.WeakSet[CommitServer] = weakref.WeakSet()
 
 
+@forks.in_child
 def _after_fork() -> None:
     for each in list(_servers):
         each.after_fork()
     _servers.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _told(answer: Any) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.errors import UsageError
 from allcores.limits import check_workers
+from allcores.system import forks
 from allcores.system.posix import can_fork
 from allcores.system.tracebacks import hiding
 
@@ -217,16 +217,13 @@ def close() -> None:
 shutdown_shared = close
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _shared, _shared_lock
     _shared = None
     _others.clear()
     _entered.clear()
     _shared_lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _at_exit() -> None:

@@ -46,6 +46,7 @@ from allcores.scheduler.messages import Command, Results
 from allcores.scheduler.scheduler import Scheduler
 from allcores.scheduler.segment import Segment
 from allcores.scheduler.worker_state import Lifecycle
+from allcores.system import forks
 from allcores.system.clock import monotonic_ns
 from allcores.transport import surroundings
 
@@ -59,15 +60,12 @@ PROGRESS_NS = 50_000_000
 BLOCKED_NS = 1_000_000
 
 
+@forks.in_child
 def _abandon_all() -> None:
     for driver in list(_drivers):
         # A fork of this fork must not close the same numbers again: by then they may be of other files.
         _drivers.discard(driver)
         driver.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
 
 
 class Driver:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import threading
 import weakref
 from collections import deque
@@ -34,6 +33,7 @@ from allcores.pool.pool import (
     leave_open_at_exit,
     open_executor_map,
 )
+from allcores.system import forks
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide, hiding
 from allcores.transport.references import OpenFiles
@@ -457,6 +457,7 @@ def _flattened(batches: Iterator[list[R]]) -> Iterator[R]:
         batches.close()  # type: ignore[attr-defined]
 
 
+@forks.in_child
 def _after_fork() -> None:
     # A forked process waits for nobody's futures: they are its parent's.
     for calls in _open:
@@ -464,10 +465,6 @@ def _after_fork() -> None:
         calls.entering.clear()
         calls.maps.clear()
     _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _at_exit() -> None:

@@ -14,6 +14,7 @@ from allcores.events import MapEnded, MapStarted, OfSeveral, PoolEvent, Progress
 from allcores.formatting import pace_text
 from allcores.progress.estimate import Estimator, eta_text
 from allcores.progress.notebook import NotebookLines
+from allcores.system import forks
 from allcores.system.terminal_text import safe_line
 from allcores.system.tracebacks import hiding
 
@@ -152,13 +153,10 @@ def switching_streams() -> Iterator[None]:
         yield
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _switching
     _switching = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def keep_from_children() -> None:

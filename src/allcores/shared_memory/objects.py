@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import pickle
 from bisect import bisect_right, insort
 from collections import deque
@@ -20,7 +19,7 @@ from allcores.shared_memory import buffers as buffered_pickles
 from allcores.shared_memory.arena import Arena
 from allcores.shared_memory.buffers import LINE, READ, WRITE, Encoder
 from allcores.shared_memory.repeats import address_of
-from allcores.system import deferral, posix
+from allcores.system import deferral, forks, posix
 from allcores.transport import pickling
 
 if TYPE_CHECKING:
@@ -175,13 +174,10 @@ class SharedBytes:
 _changing = deferral.Lock()
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _changing
     _changing = deferral.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Word:

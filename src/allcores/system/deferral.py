@@ -15,7 +15,6 @@ Sections nest. In a section nothing waits for long and no foreign code is called
 from __future__ import annotations
 
 import gc
-import os
 import threading
 
 # The C functions behind `signal.signal` and `signal.getsignal`: their wrappers turn numbers into enums,
@@ -24,6 +23,8 @@ from _signal import SIGINT, SIGKILL, SIGSTOP, getsignal, signal, valid_signals  
 from gc import get_threshold, set_threshold
 from threading import get_ident
 from time import monotonic_ns
+
+from allcores.system import forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def _deliver() -> None:
             _deliver()
 
 
+@forks.in_child
 def _after_fork() -> None:
     """In a forked child the one thread that is left is the main thread, and in no section."""
     global _main, _noting
@@ -194,10 +196,6 @@ def _after_fork() -> None:
     if get_threshold()[0] == HELD_OFF:
         set_threshold(_threshold)
     _give_back()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Lock:

@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 
+from allcores.system import forks
 from allcores.system.own_files import REOPEN
 from allcores.system.posix import LINUX
 
@@ -26,14 +27,11 @@ _held: set[str] = set()
 _guard = threading.Lock()
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _guard
     _held.clear()
     _guard = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Held(Exception):

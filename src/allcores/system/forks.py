@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
 
-class Renewed(Protocol):
-    """What is told."""
+    class Renewed(Protocol):
+        """What is told."""
 
-    def after_fork(self) -> None:
-        """This process is the child. No thread but this one is there, and whoever held a lock does not exist here."""
+        def after_fork(self) -> None:
+            """This process is the child. No thread but this one is there; who held a lock does not exist here."""
 
 
 #: of this process, as long as they are there
@@ -26,10 +29,14 @@ def renew_in_children(each: Renewed) -> None:
     _renewed.add(each)
 
 
+def in_child(function: Callable[[], None]) -> Callable[[], None]:
+    """Have a module's function called in each child of a fork, where there are forks: a decorator."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+    return function
+
+
+@in_child
 def _after_fork() -> None:
     for each in list(_renewed):
         each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

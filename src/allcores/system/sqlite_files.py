@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 
+from allcores.system import forks
+
 #: connections of this process
 _open: set[sqlite3.Connection] = set()
 #: those of the process that this one was forked from
 _inherited: list[sqlite3.Connection] = []
 
 
+@forks.in_child
 def _after_fork() -> None:
     # Closing one in the child would let go of nothing that is the child's; and the garbage collector
     # must not do so either.
     _inherited.extend(_open)
     _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def connect(path: str, *, writable: bool, busy_s: float) -> sqlite3.Connection:

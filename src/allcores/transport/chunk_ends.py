@@ -6,8 +6,9 @@ worker whose last items another has taken over may have sent all its results bef
 
 from __future__ import annotations
 
-import os
 import threading
+
+from allcores.system import forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +21,13 @@ waiting: list[Callable[[], object]] = []
 _running = threading.RLock()
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _running
     _running = threading.RLock()
     # It is the other process's: what it would take here may be held for ever, by a thread that does not exist here.
     # Who puts it off in this process does so anew.
     waiting.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def run() -> None:

@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 
-from allcores.system import environment, fork_lock, own_imports, posix
+from allcores.system import environment, fork_lock, forks, own_imports, posix
 from allcores.system.inheritable import inheritable
 from allcores.system.sockets import socket_pair
 from allcores.transport import process_role
@@ -274,6 +274,7 @@ def _preparation() -> object:
     )
 
 
+@forks.in_child
 def _after_fork() -> None:
     global _current
     _current = None
@@ -282,6 +283,4 @@ def _after_fork() -> None:
     _open.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(shutdown)
