@@ -173,14 +173,14 @@ def wait_for_cpus(told: dict[str, Any]) -> None:
     import ray as untyped
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from allcores.adapters.cluster import backend
+    from allcores.adapters.cluster import node_table
 
     ray: Any = untyped
     nodes = [each["NodeID"] for each in ray.nodes()]
     places = [NodeAffinitySchedulingStrategy(node_id=node, soft=False) for node in nodes]
     holders = [ray.remote(Holder).options(num_cpus=1, scheduling_strategy=place).remote() for place in places]
     ray.get([each.begin.remote() for each in holders])
-    delay_ns, backend.DELAY_NS = backend.DELAY_NS, 1
+    delay_ns, node_table.DELAY_NS = node_table.DELAY_NS, 1
     with warnings.catch_warnings(record=True) as heard, allcores.Pool(backend="ray") as pool:
         warnings.simplefilter("always")
         future = pool.submit(double, 2)
@@ -189,7 +189,7 @@ def wait_for_cpus(told: dict[str, Any]) -> None:
         for each in holders:
             ray.kill(each)
         told["held"] = [future.result(120), *(("it has 0 of its 1 CPUs free" in str(each.message)) for each in heard)]
-    backend.DELAY_NS = delay_ns
+    node_table.DELAY_NS = delay_ns
 
 
 def load_bytes(held: bytes) -> int:

@@ -22,7 +22,7 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import Gate, wait_at, wait_until
 
 from allcores import Executor, Pipeline, Pool, Retry, compat
-from allcores.adapters.cluster import backend, node
+from allcores.adapters.cluster import node, node_table
 from allcores.backends import open as opener
 from allcores.pool import input_reader
 from allcores.transport import refilled_items
@@ -505,7 +505,7 @@ def test_another_node_has_what_the_lost_one_had(monkeypatch: pytest.MonkeyPatch)
             item[0] = -1
 
     monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
-    monkeypatch.setattr(backend, "ANSWER_NS", 3_000_000_000)
+    monkeypatch.setattr(node_table, "ANSWER_NS", 3_000_000_000)
     monkeypatch.setattr(node, "LEASE_S", 6.0)
     cluster = LosesOne(change)
     with Pool(backend="dask", address=cluster) as pool:

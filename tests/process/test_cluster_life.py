@@ -19,7 +19,7 @@ from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at
 
 import allcores
 from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, TaskCancelled, TaskTimeout, WorkerLost
-from allcores.adapters.cluster import backend, doubtful, link, node, node_work, opening, scheduler_watch
+from allcores.adapters.cluster import backend, doubtful, link, node, node_table, node_work, opening, scheduler_watch
 from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Opening, Request
@@ -189,7 +189,7 @@ def test_a_program_that_did_not_run_for_a_while_takes_no_cluster_for_lost(
 ) -> None:
     """It was stopped (Ctrl-Z), or a thread kept the interpreter to itself: the clock went on, and nobody was heard."""
     ahead = [0]
-    for each in (backend, scheduler_watch):
+    for each in (backend, node_table, scheduler_watch):
         monkeypatch.setattr(each, "monotonic_ns", lambda: monotonic_ns() + ahead[0])
     cluster = Slow("a")
     cluster.cores = 2
@@ -235,7 +235,7 @@ def test_a_node_that_was_lost_and_that_the_cluster_still_has_begins_anew(
     by_error: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process ended, and there is another; or it heard nothing for long, for the program was stopped."""
-    monkeypatch.setattr(backend, "NO_NODE_NS", 10_000_000_000)
+    monkeypatch.setattr(node_table, "NO_NODE_NS", 10_000_000_000)
     cluster = FailingOnce(3, by_error)
     with Pool(backend="dask", address=cluster) as pool:
         for _ in range(4):
@@ -247,7 +247,7 @@ def test_a_node_that_was_lost_and_that_the_cluster_still_has_begins_anew(
 def test_a_node_that_was_asked_nothing_for_long_is_no_fault_of_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time it has ended its pool: it begins anew, however often, and what it held may go on as before."""
     monkeypatch.setattr(link, "LEASE_S", 0.0)
-    monkeypatch.setattr(backend, "NO_NODE_NS", 10_000_000_000)
+    monkeypatch.setattr(node_table, "NO_NODE_NS", 10_000_000_000)
     monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
     doubted: list[link.Link] = []
     monkeypatch.setattr(link.Link, "doubt", doubted.append)
@@ -272,7 +272,7 @@ class FailingAlways(NodesHere):
 
 
 def test_a_node_that_does_nothing_but_fail_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "NO_NODE_NS", 1)
+    monkeypatch.setattr(node_table, "NO_NODE_NS", 1)
     monkeypatch.setattr(scheduler_watch, "LOOK_SOON_S", 0.01)
     cluster = FailingAlways("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="it has no room"):

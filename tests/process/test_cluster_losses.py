@@ -15,7 +15,7 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
 
 from allcores import BrokenPool, Limits, Pool, SetupError, UsageError
-from allcores.adapters.cluster import backend, node, opening, scheduler_watch, silence
+from allcores.adapters.cluster import backend, node, node_table, opening, scheduler_watch, silence
 from allcores.adapters.cluster.base import Done, SchedulerSilent
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request, Revocation
@@ -30,7 +30,7 @@ from allcores.scheduler.map_state import Chunk, MapState
 @pytest.fixture(autouse=True)
 def nodes_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
-    monkeypatch.setattr(backend, "ANSWER_NS", 3_000_000_000)
+    monkeypatch.setattr(node_table, "ANSWER_NS", 3_000_000_000)
     # The pool of a node that was given up ends when it hears nothing.
     monkeypatch.setattr(node, "LEASE_S", 6.0)
 
@@ -71,8 +71,8 @@ def test_why_a_node_does_not_begin_is_told_while_the_pool_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once, and the other nodes work meanwhile; it is used when it begins."""
-    monkeypatch.setattr(backend, "DELAY_NS", 1)
-    monkeypatch.setattr(backend, "ANSWER_NS", 180_000_000_000)
+    monkeypatch.setattr(node_table, "DELAY_NS", 1)
+    monkeypatch.setattr(node_table, "ANSWER_NS", 180_000_000_000)
     cluster = LateNodes()
     cluster.why = "others have all that it has"
     with pytest.warns(RuntimeWarning) as told, Pool(backend="dask", address=cluster) as pool:
@@ -90,8 +90,8 @@ def test_why_a_node_does_not_begin_is_told_while_the_pool_waits(
 
 
 def test_why_a_node_did_not_begin_is_told_when_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "DELAY_NS", 1)
-    monkeypatch.setattr(backend, "NO_NODE_NS", 1)
+    monkeypatch.setattr(node_table, "DELAY_NS", 1)
+    monkeypatch.setattr(node_table, "NO_NODE_NS", 1)
     cluster = LateNodes()
     cluster.names, cluster.why = "b", "others have all that it has"
     with pytest.warns(RuntimeWarning), Pool(backend="dask", address=cluster) as pool:
@@ -350,7 +350,7 @@ def test_the_more_nodes_the_less_often_they_report(
     """Or their messages would be all that the program has time for."""
     opened: list[float] = []
     monkeypatch.setattr(node.Node, "_open", lambda self, opening: opened.append(opening.report_s))
-    monkeypatch.setattr(backend, "REPORT_EACH_S", each_s)
+    monkeypatch.setattr(node_table, "REPORT_EACH_S", each_s)
     cluster = NodesHere(names, lambda name, number: False)
     with Pool(backend="dask", address=cluster):
         wait_until(lambda: len(opened) == len(names))

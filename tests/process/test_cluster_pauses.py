@@ -13,7 +13,7 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
 from allcores import BrokenPool, Pool
-from allcores.adapters.cluster import backend, link, node
+from allcores.adapters.cluster import link, node, node_table
 from allcores.adapters.cluster.messages import LEASE_S, Opening, Request
 from allcores.backends import open as opener
 from allcores.scheduler import settlement
@@ -131,13 +131,13 @@ def test_a_node_that_falls_silent_each_time_is_used_three_times(monkeypatch: pyt
     cluster.silent = "it has said nothing for 30 s"
     with Pool(backend="dask", address=cluster) as pool:
         call = pool.submit(str, 1)
-        for losses in range(1, backend.MOST_FAILURES + 1):
+        for losses in range(1, node_table.MOST_FAILURES + 1):
             wait_until(lambda losses=losses: cluster.sent("a") >= 2 * losses - 1)  # type: ignore[misc]
             cluster.names = ""
             wait_until(lambda losses=losses: len(cluster.dropped) == losses)  # type: ignore[misc]
-            if losses < backend.MOST_FAILURES:
+            if losses < node_table.MOST_FAILURES:
                 cluster.names = "a"
-        monkeypatch.setattr(backend, "NO_NODE_NS", 1)
+        monkeypatch.setattr(node_table, "NO_NODE_NS", 1)
         cluster.names = "a"
         with pytest.raises(BrokenPool, match="it has said nothing for 30 s"):
             call.result(PATIENCE_S)
@@ -146,7 +146,7 @@ def test_a_node_that_falls_silent_each_time_is_used_three_times(monkeypatch: pyt
 
 def test_what_was_on_a_node_that_does_not_answer_is_not_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
-    monkeypatch.setattr(backend, "ANSWER_NS", 1_000_000_000)
+    monkeypatch.setattr(node_table, "ANSWER_NS", 1_000_000_000)
     cluster = NodesHere("ab", lambda name, number: name == "a" and number >= 2)
     with Pool(backend="dask", address=cluster) as pool:
         assert pool.map(str, range(300), chunk=1) == [str(number) for number in range(300)]

@@ -34,7 +34,8 @@ from tests.process.waiting import (
 
 import allcores
 from allcores import BrokenPool, Journal, Kind, Limits, NotSupported, Pipeline, Pool
-from allcores.adapters.cluster import backend, silence
+from allcores.adapters.cluster import node_table, silence
+from allcores.runs import directory
 
 needed("distributed")
 pytestmark = pytest.mark.cluster_client
@@ -274,8 +275,10 @@ def test_a_run_whose_program_is_killed_goes_on_elsewhere(tmp_path: Path) -> None
             env={**os.environ, "PYTHONPATH": path},
         )
         wait_until(lambda: ran.exists() and any(int(number) >= 200 for number in lines(ran)))
-        # A run is told of within a quarter of a second, and then has it in its journal.
-        wait_until(lambda: any(each.stat().st_size for each in (tmp_path / "runs").rglob("*outcomes*")))
+        # A run is told of within a quarter of a second, and then has it in its journal: what is in a file of outcomes
+        # counts once the catalogue says so.
+        runs = str(tmp_path / "runs")
+        wait_until(lambda: any(known.run_row.settled for known in directory.known_runs(runs)))
         program.kill()
         program.wait(PATIENCE_S)
         gate.open()
@@ -335,7 +338,7 @@ def test_who_has_the_threads_that_a_pool_waits_for_is_told(
 ) -> None:
     import distributed
 
-    monkeypatch.setattr(backend, "DELAY_NS", 1)
+    monkeypatch.setattr(node_table, "DELAY_NS", 1)
     make_client: Any = distributed.Client
     with Gate(tmp_path / "gate") as gate, make_client(nodes.address) as client:
         held = [

@@ -12,7 +12,7 @@ import pytest
 from tests.process.nodes_here import NodesHere
 
 from allcores import Pool
-from allcores.adapters.cluster.backend import ClusterBackend
+from allcores.adapters.cluster.node_table import NodeTable
 from allcores.backends import open as opener
 from allcores.backends.in_process import InProcessWorker
 from allcores.backends.processes.backend import ProcessBackend
@@ -57,7 +57,7 @@ def test_on_the_thread_that_minds_nodes(monkeypatch: pytest.MonkeyPatch) -> None
     cluster = NodesHere("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool:
         assert pool.submit(abs, -1).result() == 1
-        monkeypatch.setattr(ClusterBackend, "_check", broken_once(ClusterBackend._check))
+        monkeypatch.setattr(NodeTable, "check", broken_once(NodeTable.check))
         with pytest.raises((InternalError, BrokenPool), match=MADE):
             for call in [pool.submit(time.sleep, 0.01) for _ in range(500)]:
                 call.result(60)
