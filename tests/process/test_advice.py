@@ -283,6 +283,7 @@ def test_a_load_is_seen(briefly: None) -> None:
     advice = allcores.advise(advised.first_is_slow, range(5_000), budget=AMPLE_S)
     assert advice.probes is not None
     assert advice.probes.timing.first_s > 0.1
+    assert advice.probes.timing.dropped_s == 0  # results are small
     assert advice.probes.start_s > 0.25
     assert "a load in every worker" in names(advice)
 
@@ -290,6 +291,8 @@ def test_a_load_is_seen(briefly: None) -> None:
 def test_large_results_are_named(of_long_lists: allcores.Advice) -> None:
     advice = of_long_lists
     assert "results larger than inputs" in names(advice)
+    assert advice.probes is not None
+    assert advice.probes.timing.dropped_s > 0  # nobody kept the results of some calls
     assert advice.verdict != "parallel" or advice.recommendation.pattern != "threads"
 
 

@@ -265,9 +265,12 @@ class Probing:
         wall_s = _without_load(total, count)
         first_s = max(0.0, first_here - max(times)) if first_here > 3 * median else 0.0
         self.calls.failed = total.failed
-        timing = Timing(
-            count, wall_s, total.cpu_s / count, total.system_s / count, total.switches / count, spread, first_s
-        )
+        dropped_s = 0.0
+        if first["bytes_out"] > pool_way.LARGE_RESULT:
+            some = self.calls.take(self.calls.count(self.calls.item_s))
+            dropped_s = _without_load(loops.loop(self.fn, some, kept=False), len(some)) if some else 0.0
+        cpu_s, system_s, switches = total.cpu_s / count, total.system_s / count, total.switches / count
+        timing = Timing(count, wall_s, cpu_s, system_s, switches, spread, first_s, dropped_s)
         if first["bytes_out"] > pool_way.LARGE_RESULT:
             for item in self.calls.take(self.calls.count(self.calls.item_s, most=7)):
                 try:

@@ -220,7 +220,7 @@ speedups = st.floats(0.3, 2.1)
 def any_probes(draw: st.DrawFn) -> Probes:
     wall = draw(times)
     cores = draw(st.integers(1, 64))
-    return probes(
+    found = probes(
         wall,
         items=draw(st.none() | st.integers(1, 10**7)),
         busy=draw(st.floats(0.0, 4.0)),
@@ -242,6 +242,8 @@ def any_probes(draw: st.DrawFn) -> Probes:
         warm_start_s=draw(st.none() | st.floats(0, 60)),
         worker_bytes=draw(st.integers(0, 1 << 40)),
     )
+    dropped_s = draw(st.just(0.0) | st.floats(0.05, 1.2).map(lambda part: part * wall))
+    return replace(found, timing=replace(found.timing, dropped_s=dropped_s))
 
 
 @given(any_probes())
@@ -272,7 +274,8 @@ def test_seconds_of_workers_add_up(given: Probes, workers: int) -> None:
 @given(any_probes(), st.integers(2, 32))
 def test_more_work_an_item_never_makes_processes_worse(given: Probes, workers: int) -> None:
     steady = replace(given, start_s=0.0, warm_start_s=None, timing=replace(given.timing, spread=0.0))
-    slower = replace(steady, timing=replace(steady.timing, wall_s=4 * steady.timing.wall_s))
+    timing = steady.timing
+    slower = replace(steady, timing=replace(timing, wall_s=4 * timing.wall_s, dropped_s=4 * timing.dropped_s))
 
     def gain(each: Probes) -> float:
         return costs.loop_seconds(each) / costs.processes_cost(each, workers, chunk=1, fitted=costs.Fit(1.0)).seconds

@@ -121,10 +121,11 @@ def at_best(probes: Probes, workers: int, pattern: str = "processes") -> float:
     It is made of processor seconds alone, so it is the same on a busy machine.
     """
     count = count_of(probes)
-    item_s = min(probes.timing.wall_s, probes.timing.cpu_s) if not probes.timing.waits else probes.timing.wall_s
     in_threads = pattern == "threads"
+    item_s = probes.timing.wall_s if probes.timing.waits else min(probes.timing.wall_s, probes.timing.cpu_s)
+    worked_s = item_s if in_threads else min(item_s, probes.timing.worker_s)
     parent = count * (THREAD_ITEM_S if in_threads else max(probes.travel.parent_s, ITEM_S))
-    seconds = (THREADS_START_S if in_threads else LEAST_START_S) + max(parent, count * item_s / workers)
+    seconds = (THREADS_START_S if in_threads else LEAST_START_S) + max(parent, count * worked_s / workers)
     return count * item_s / seconds
 
 
@@ -153,9 +154,10 @@ class Fit:
 def fit(probes: Probes, workers: int) -> Fit:
     """From the trial with workers; the usual slowdown where there was none, or other programs were busy meanwhile.
 
-    A trial says one figure, so one number is fitted: where it is slower than the formulas, work and way alike take
-    longer; where it is faster, the way takes less, and only beyond that the work itself. More workers than were tried
-    slow each other down by Gunther's law with contention alone: each further one as much as the second.
+    A trial says one figure, so one number is fitted: where it is slower than the formulas, the way takes longer, and
+    the work as much less of that as it is a smaller part of both; where it is faster, the way takes less, and only
+    beyond that the work itself. More workers than were tried slow each other down by Gunther's law with contention
+    alone: each further one as much as the second.
     """
     if not probes.processes or probes.machine.others >= BUSY_PART * probes.machine.cores:
         return Fit(USUAL_SLOWDOWN)  # others' work has slowed the trial down, not the workers each other
@@ -169,8 +171,9 @@ def fit(probes: Probes, workers: int) -> Fit:
         return processes_cost(alone, trial.workers, chunk=trial.chunk, share=trial.shared, fitted=fitted).seconds
 
     if seconds(1.0, 1.0) <= measured:
-        slower = _where(lambda slow: seconds(slow, slow), measured, 1.0, MOST_SLOWDOWN)
-        found = Fit(slower, slower)
+        part = _work_part(processes_cost(alone, trial.workers, chunk=trial.chunk, share=trial.shared, fitted=Fit(1.0)))
+        slower = _where(lambda slow: seconds(1 + part * (slow - 1), slow), measured, 1.0, MOST_SLOWDOWN)
+        found = Fit(1 + part * (slower - 1), slower)
     elif seconds(1.0, 0.0) <= measured:
         found = Fit(1.0, _where(lambda way: seconds(1.0, way), measured, 0.0, 1.0))
     else:
@@ -178,6 +181,12 @@ def fit(probes: Probes, workers: int) -> Fit:
     if workers > trial.workers > 1 and found.slow > 1:
         found = replace(found, slow=1 + (found.slow - 1) * (workers - 1) / (trial.workers - 1))
     return found
+
+
+def _work_part(cost: Cost) -> float:
+    """What part of the seconds of all processes is the function's."""
+    way = cost.transport_in + cost.transport_out + cost.dispatch + cost.worker_transport
+    return cost.work / max(cost.work + way, 1e-12)
 
 
 def _where(rising: Callable[[float], float], wanted: float, low: float, high: float) -> float:
@@ -221,10 +230,11 @@ def processes_cost(
     if share and travel.bytes_in > 0:
         way_in *= max(0.0, 1 - travel.common_bytes / travel.bytes_in)
     transport_in = fitted.way * count * max(way_in, ITEM_S)
-    transport_out = fitted.way * count * travel.way_out_s
-    asleep_s = chunk * timing.wall_s / workers
+    # Results are kept where a loop keeps them: pages that the kernel has to find for it, it finds for the parent.
+    transport_out = fitted.way * count * (travel.way_out_s + timing.wall_s - timing.worker_s)
+    asleep_s = chunk * timing.worker_s / workers
     dispatch = fitted.way * math.ceil(count / chunk) * (CHUNK_S + WOKEN_S * min(1.0, asleep_s / SLEPT_S))
-    work = count * timing.wall_s * fitted.slow
+    work = count * timing.worker_s * fitted.slow
     worker_transport = fitted.way * count * travel.worker_s
     start = probes.start_s if not preload or probes.warm_start_s is None else probes.warm_start_s
     parent = transport_in + transport_out + dispatch
@@ -239,7 +249,7 @@ def processes_cost(
     limit = max(limits, key=lambda name: limits[name])
     tail = 0.0
     if workers > 1:
-        item_s = timing.wall_s
+        item_s = timing.worker_s
         tail = chunk * item_s * (workers - 1) / (2 * workers)
         tail += timing.spread * item_s * math.sqrt(2 * chunk * math.log(workers))
         tail = min(tail, limits[limit] * 0.5)
@@ -329,7 +339,7 @@ def least_item_seconds(probes: Probes, workers: int, wanted: float) -> float | N
     fitted = fit(probes, workers)
 
     def gain(item_s: float) -> float:
-        timing = replace(probes.timing, wall_s=item_s, cpu_s=item_s, first_s=0.0)
+        timing = replace(probes.timing, wall_s=item_s, cpu_s=item_s, first_s=0.0, dropped_s=0.0)
         slower = replace(long, timing=timing)
         return loop_seconds(slower) / processes_cost(slower, workers, fitted=fitted).seconds
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import LOAD_S, SHARE_BYTES, Decision, deviation
 from allcores.advisor.model.intervals import Interval, spread_interval
-from allcores.advisor.model.probes import Probes, Travel
+from allcores.advisor.model.probes import Probes
 from allcores.formatting import size_text
 
 #: bytes of a result that is compact
@@ -46,7 +46,9 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
         given = {"preload": setting.preload, "share": setting.share, **options}
         # The trial was made without the change, so the formulas are brought to it without the change, too.
         cost = costs.processes_cost(changed, workers, fitted=costs.fit(probes, workers), **given)
-        speedup = costs.loop_seconds(changed) / max(cost.seconds, 1e-12)
+        # The loop is today's in any case, of as many items.
+        loop_s = costs.loop_seconds(replace(changed, timing=probes.timing))
+        speedup = loop_s / max(cost.seconds, 1e-12)
         further = workers > setting.workers
         found.append(WhatIf(name, spread_interval(speedup, (2 if further else 1) * deviation(probes)), try_it, further))
 
@@ -59,17 +61,28 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
         add("10 times as many items", replace(probes, items=10 * probes.items), "a longer input")
     if travel.bytes_out > LARGE_RESULT:
         way_out_s = max(costs.ITEM_S, travel.way_out_s * COMPACT / travel.bytes_out)
-        compact = replace(_carrying(travel, travel.bytes_in, COMPACT), way_out_s=way_out_s)
+        part = (travel.bytes_in + COMPACT) / (travel.bytes_in + travel.bytes_out)
+        compact = replace(
+            travel,
+            bytes_out=COMPACT,
+            way_out_s=way_out_s,
+            worker_s=travel.worker_s * part,
+            parent_s=travel.parent_s * part,
+        )
+        # Nobody keeps what is large.
+        timing = replace(probes.timing, wall_s=probes.timing.worker_s, dropped_s=0.0)
         add(
             "compact results",
-            replace(probes, travel=compact),
+            replace(probes, travel=compact, timing=timing),
             f"return {COMPACT} bytes, not {size_text(round(travel.bytes_out))}",
         )
     if travel.common_bytes >= SHARE_BYTES:
         add("without share", probes, "the common object in every item", share=False)
     elif travel.bytes_in > LARGE_RESULT:
         way_in_s = max(costs.ITEM_S, travel.way_in_s * COMPACT / travel.bytes_in)
-        path = replace(_carrying(travel, COMPACT, travel.bytes_out), way_in_s=way_in_s)
+        part = (COMPACT + travel.bytes_out) / (travel.bytes_in + travel.bytes_out)
+        # The worker reads what it has unpickled before, which takes as long at least: both copy it.
+        path = replace(travel, bytes_in=COMPACT, way_in_s=way_in_s, parent_s=travel.parent_s * part)
         add(
             "paths instead of data",
             replace(probes, travel=path),
@@ -78,15 +91,3 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
     if probes.warm_start_s is not None and probes.start_s - probes.warm_start_s > LOAD_S:
         add("without preload", probes, "each worker loads by itself", preload=False)
     return tuple(found)
-
-
-def _carrying(travel: Travel, bytes_in: float, bytes_out: float) -> Travel:
-    """The same with items and results of another size: both sides pickle and unpickle as much less of them."""
-    part = (bytes_in + bytes_out) / (travel.bytes_in + travel.bytes_out)
-    return replace(
-        travel,
-        bytes_in=bytes_in,
-        bytes_out=bytes_out,
-        worker_s=travel.worker_s * part,
-        parent_s=travel.parent_s * part,
-    )
