@@ -26,6 +26,7 @@ from tests.process.waiting import PATIENCE_S
 import allcores
 from allcores import Pool
 from allcores.system import deferral
+from allcores.system.interrupt_hold import InterruptHold
 
 #: moments that are tried per verb; 10_000 tries every line
 MOST = 60
@@ -307,6 +308,59 @@ def test_all_signals_that_came_meanwhile_are_told_whatever_their_handlers_raise(
     finally:
         for number, each in before.items():
             signal.signal(number, each)
+
+
+def test_a_handler_that_raises_while_handlers_are_exchanged_leaves_each_its_own(on_alarm: Any) -> None:
+    """At once, and not with the next section only: until then others would take what stands there for the program's."""
+
+    def section() -> None:
+        with deferral.Lock():
+            pass
+
+    on_alarm(late)
+    before, alarm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
+    section()
+    with At() as count:
+        section()
+    raised = 0
+    # A look at all signals, which is due now and then, has a few lines more.
+    for moment in range(1, count.lines + 20):
+        try:
+            with At(moment):
+                section()
+        except Late:
+            raised += 1
+        assert signal.getsignal(signal.SIGINT) is before, moment
+        assert signal.getsignal(signal.SIGALRM) is alarm, moment
+        assert not deferral.inside()
+    assert raised > 10
+
+
+def test_ctrl_c_is_not_held_for_good_by_a_handler_that_raises(on_alarm: Any) -> None:
+    """Wherever that is: also where the end of a map, in which Ctrl-C waits, begins or ends a section."""
+    on_alarm(late)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hold, lock = InterruptHold(), deferral.Lock()
+
+    def step() -> None:
+        try:
+            with hold, lock:
+                pass
+        finally:
+            hold.release()
+
+    try:
+        step()
+        with At() as count:
+            step()
+        for moment in range(1, count.lines + 20):
+            with contextlib.suppress(Late), At(moment):
+                step()
+            with lock:
+                pass
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, moment
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_threshold_that_the_program_sets_meanwhile_stays() -> None:

@@ -75,16 +75,21 @@ def enter() -> bool:
         global _noting
         if monotonic_ns() - _looked_ns > LOOK_NS:
             _look()
-        for number in _handled:
-            handler = getsignal(number)
-            if callable(handler) and handler is not _note:
-                # First, for from the next line on it may be asked for; and a handler of another signal, which may run
-                # at each of these lines, may set new ones.
-                _handlers[number] = handler
-                before = signal(number, _note)
-                if before is not handler and before is not _note:
-                    _handlers[number] = before
-        _noting = True
+        try:
+            for number in _handled:
+                handler = getsignal(number)
+                if callable(handler) and handler is not _note:
+                    # First, for from the next line on it may be asked for; and a handler of another signal, which may
+                    # run at each of these lines, may set new ones.
+                    _handlers[number] = handler
+                    before = signal(number, _note)
+                    if before is not handler and before is not _note:
+                        _handlers[number] = before
+            _noting = True
+        except BaseException:  # what a handler raises that has not been exchanged yet
+            # Whoever has set one looks whether it stands: an InterruptHold would not give back what it does not see.
+            _give_back()
+            raise
     _inside.add(me)
     threshold = get_threshold()[0]
     if threshold != HELD_OFF:
@@ -104,8 +109,8 @@ def leave() -> None:
         set_threshold(_threshold)
     if me == _main:
         global _noting
-        _noting = False
         try:
+            _noting = False
             for number in _handled:
                 if getsignal(number) is _note:
                     signal(number, _handlers[number])
