@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # settings that were found for a function and are kept: read by a pool, written by the advisor
     "tuned": WORDS | {"cache.code", "cache.keys", "cache.kinds"},
     # memory: around anything that maps with outcomes, so it knows no pool
-    "runs": WORDS | {"sinks", "sources"},
+    "runs": WORDS | {"sinks", "sources", "transport.refilled_items"},
     "pool": WORDS
     | {"cache.options", "backends.base", "progress", "scheduler", "shared_memory", "transport", "runs.options"},
     # they start a process as early as can be

@@ -21,6 +21,7 @@ from allcores.runs.ranges import RangeSet
 from allcores.runs.rows import InputCheckpoint, put_anchors
 from allcores.sources.base import Cursor, Report, open_cursor
 from allcores.sources.digest import Digest
+from allcores.transport.refilled_items import RefilledItems, as_pulled
 
 #: items behind which a new digest begins, so that reading can go on there another day. Smaller makes more rows,
 #: larger reads more when a run is resumed.
@@ -67,6 +68,8 @@ class RemainingItems:
         self._cursor: Cursor | None = None
         self._items: Iterator[Any] = iter(())
         self._held: deque[tuple[int, Any]] = deque()
+        #: of a reading whose items are held while it goes on: whether it fills them anew
+        self._refilled: RefilledItems | None = None
         #: the last that is known of the input, and how many items that are
         self._last: InputCheckpoint | None = None
         self._known = 0
@@ -137,7 +140,8 @@ class RemainingItems:
 
     def _use(self, cursor: Cursor, checkpoint: InputCheckpoint | None) -> None:
         self._cursor = cursor
-        self._items = iter(self._guard(cursor))
+        guarded = self._guard(cursor)
+        self._items = iter(guarded) if self._refilled is None else as_pulled(guarded, self._refilled)
         if checkpoint is not None:
             self._base = checkpoint.items
             cursor.digest = Digest(checkpoint.digest)
@@ -174,6 +178,8 @@ class RemainingItems:
 
     def _hold_until(self, cursor: Cursor, items: int) -> bool:
         """Read up to item `items`; keep those that are left, for there is no second reading."""
+        # One object may be filled anew for each item: what is held is to stay what it is.
+        refilled = self._refilled = self._refilled or RefilledItems()
         reading = iter(cursor)
         wanted = next(self._wanted, None) if self._wanted is not None else None
         while cursor.items < items:
@@ -182,12 +188,13 @@ class RemainingItems:
                 item = next(reading)
             except StopIteration:
                 return False
-            if self._wanted is not None:
-                if index == wanted:
-                    self._held.append((index, item))
-                    wanted = next(self._wanted, None)
-            elif index not in self._settled:
+            left = index == wanted if self._wanted is not None else index not in self._settled
+            if refilled.watching or (left and refilled.found):
+                item = refilled.see(item, alone=False, may_stay=False)
+            if left:
                 self._held.append((index, item))
+                if self._wanted is not None:
+                    wanted = next(self._wanted, None)
         if self._wanted is not None and wanted is not None:
             self._wanted = _before(wanted, self._wanted)
         return True

@@ -25,6 +25,7 @@ from allcores.sources.base import Cursor, Report, open_cursor
 from allcores.sources.chain import Chain
 from allcores.sources.digest import item_digest
 from allcores.sources.files import Files
+from allcores.transport.refilled_items import as_pulled
 
 #: rows of keys that are committed without waiting for an outcome
 MANY_ROWS = 50_000
@@ -104,7 +105,8 @@ class RemainingByKey:
         self._session = session
         self._next_slot = max(self._run_index.last_slot_of_keys() + 1, self._settled.end)
         self._cursor = open_cursor(self._source, report=self.report)
-        self._items = iter(self._guard(self._cursor))
+        # Items are read ahead, in blocks: one object may be filled anew for each of them.
+        self._items = as_pulled(self._guard(self._cursor))
 
     def __iter__(self) -> Iterator[Any]:
         return self

@@ -1,0 +1,106 @@
+"""Runs over inputs that are no files: objects around an iterator, rows that are filled anew, empty ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+
+ITEMS = 600
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(params=["serial", "processes"])
+def pool(request: pytest.FixtureRequest) -> Iterator[allcores.Pool]:
+    with allcores.Pool(2, backend=request.param) as pool:
+        yield pool
+
+
+@pytest.fixture
+def processes() -> Iterator[allcores.Pool]:
+    """Where items travel; elsewhere functions get the input's own objects."""
+    with allcores.Pool(2) as pool:
+        yield pool
+
+
+def journal(**options: Any) -> allcores.Journal:
+    settings: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"}
+    return allcores.Journal(**settings | options)
+
+
+def lines() -> list[Any]:
+    return [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+
+
+def refuse_some(number: int) -> int:
+    if number % 50 == 7 and not Path("mended").exists():
+        raise ValueError("not now")
+    return number
+
+
+def refuse_one(number: int) -> int:
+    if number == 300 and not Path("mended").exists():
+        raise ValueError("not now")
+    return number
+
+
+# --- rows that are filled anew --------------------------------------------------------------------
+
+
+def rows(count: int = ITEMS) -> Iterator[dict[str, int]]:
+    """One dict, filled anew for each item, as some readers of files do it."""
+    row: dict[str, int] = {}
+    for number in range(count):
+        row["n"] = number
+        yield row
+
+
+def in_turns(count: int = ITEMS) -> Iterator[tuple[str, list[int]]]:
+    """Two lists, in turns."""
+    buffers = [[0], [0]]
+    for number in range(count):
+        buffers[number % 2][0] = number
+        yield "n", buffers[number % 2]
+
+
+def number_of(row: Any) -> int:
+    number: int = row["n"] if isinstance(row, dict) else row[1][0]
+    return refuse_some(number)
+
+
+@pytest.mark.parametrize("source", [rows, in_turns])
+def test_a_row_that_is_filled_anew_and_waits_is_what_it_was(processes: allcores.Pool, source: Any) -> None:
+    """Items that are left are held while the input is compared: each is to be the one of its place."""
+    processes.run(number_of, source(), "out.jsonl", journal=journal(), on_error="skip")
+    assert lines() == [number for number in range(ITEMS) if number % 50 != 7]
+    Path("mended").touch()
+    processes.run(number_of, source(), "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
+    assert lines() == list(range(ITEMS))
+
+
+@pytest.mark.parametrize("source", [rows, in_turns])
+def test_rows_that_are_filled_anew_behind_those_that_waited(processes: allcores.Pool, source: Any) -> None:
+    """Of the items that are held none comes twice; of those behind them each does, and that is noticed."""
+    processes.run(number_of, source(400), "out.jsonl", journal=journal(), on_error="skip")
+    Path("mended").touch()
+    kept = journal(retry_failed=True, accept_changes=True)
+    processes.run(number_of, source(), "out.jsonl", journal=kept, on_error="skip")
+    assert lines() == list(range(ITEMS))
+
+
+def test_rows_that_are_filled_anew_are_known_by_their_keys(pool: allcores.Pool) -> None:
+    """They are read ahead, to be looked up: each has the key that it had when it came."""
+    Path("mended").touch()
+    assert pool.run(number_of, rows(), "out.jsonl", journal=journal(key="n")).ok == ITEMS
+    assert lines() == list(range(ITEMS))
+    assert pool.run(number_of, rows(), "out.jsonl", journal=journal(key="n")).resumed == ITEMS
