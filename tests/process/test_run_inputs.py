@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,23 @@ def lines() -> list[Any]:
     return [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
 
 
+class Around:
+    """What tqdm is: around an iterator, and none itself. A second reading goes on where the first one ended."""
+
+    def __init__(self, items: Iterable[Any], total: int | None = None) -> None:
+        self._items = iter(items)
+        self._total = total
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._items
+
+    def __len__(self) -> int:
+        return self._total  # type: ignore[return-value]
+
+    def __contains__(self, item: object) -> bool:
+        raise NotImplementedError
+
+
 def refuse_some(number: int) -> int:
     if number % 50 == 7 and not Path("mended").exists():
         raise ValueError("not now")
@@ -52,6 +69,47 @@ def refuse_one(number: int) -> int:
     if number == 300 and not Path("mended").exists():
         raise ValueError("not now")
     return number
+
+
+def test_what_is_around_an_iterator_is_read_once(pool: allcores.Pool) -> None:
+    """A run that was ended in the middle has all items when it is resumed."""
+    with pytest.raises(ValueError, match="not now"):
+        pool.run(refuse_one, Around(range(ITEMS), ITEMS), "out.jsonl", journal=journal(), chunk=1)
+    Path("mended").touch()
+    result = pool.run(refuse_one, Around(range(ITEMS), ITEMS), "out.jsonl", journal=journal())
+    assert result.resumed > 0
+    assert lines() == list(range(ITEMS))
+
+
+def test_what_failed_of_it_is_tried_again(pool: allcores.Pool) -> None:
+    """With what is left, in one reading."""
+    pool.run(refuse_some, Around(range(ITEMS), ITEMS), "out.jsonl", journal=journal(), on_error="skip")
+    Path("mended").touch()
+    kept = journal(retry_failed=True)
+    result = pool.run(refuse_some, Around(range(ITEMS), ITEMS), "out.jsonl", journal=kept, on_error="skip")
+    assert (result.ok, result.failed) == (ITEMS, 0)
+    assert lines() == list(range(ITEMS))
+
+
+@pytest.mark.parametrize("key", [None, 0])
+def test_damage_under_it_is_told(pool: allcores.Pool, here: Path, key: int | None) -> None:
+    """What is damaged cannot be had again in this session: there is no output without it. With the next, it can."""
+    numbers = [(number,) for number in range(ITEMS)]
+    pool.run(first_of, Around(numbers, ITEMS), "out.jsonl", journal=journal(key=key))
+    Path("out.jsonl").unlink()
+    (log,) = here.glob("runs/*/outcomes.log")
+    raw = bytearray(log.read_bytes())
+    raw[40] ^= 0xFF
+    log.write_bytes(raw)
+    with pytest.raises(allcores.JournalError, match="resume"):
+        pool.run(first_of, Around(numbers, ITEMS), "out.jsonl", journal=journal(key=key))
+    assert not Path("out.jsonl").exists()
+    assert pool.run(first_of, Around(numbers, ITEMS), "out.jsonl", journal=journal(key=key)).ok == ITEMS
+    assert lines() == list(range(ITEMS))
+
+
+def first_of(row: tuple[int, ...]) -> int:
+    return row[0]
 
 
 # --- rows that are filled anew --------------------------------------------------------------------

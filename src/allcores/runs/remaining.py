@@ -4,8 +4,9 @@ Before it gives any, it has made sure that the input is the one of the run, as f
 the cheapest way there is:
 
     files that are as they were (size, time, number)   go straight to the last place before the first gap
-    other files, and what can be read twice            read up to where the run was, comparing digests; then as above
-    what can be read once (a generator, a pipe)        read up to there, comparing; items that are left are held
+    other files, and what is in memory                 read up to where the run was, comparing digests; then as above
+    all else (a generator, a pipe, objects that may    read up to there, comparing; items that are left are held, and
+    be around one)                                     that reading goes on: a second one may give others, or nothing
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
 from allcores.runs.rows import InputCheckpoint, put_anchors
 from allcores.sources.base import Cursor, Report, open_cursor
+from allcores.sources.chain import begins_anew
 from allcores.sources.digest import Digest
 from allcores.transport.refilled_items import RefilledItems, as_pulled
 
@@ -94,10 +96,11 @@ class RemainingItems:
         if not known:
             return
         cursor = open_cursor(self._source, report=self.report)
+        once = cursor.one_shot or not begins_anew(self._source)
         try:
-            self._compare(cursor, known)
+            self._compare(cursor, known, once=once)
         finally:
-            if not cursor.one_shot:
+            if not once:
                 cursor.close()
             elif self._read:
                 self._known, self._last = self._read[-1].items, self._read[-1]
@@ -149,8 +152,12 @@ class RemainingItems:
             self._base = 0
         self._marked = max(self._known, cursor.items)
 
-    def _compare(self, cursor: Cursor, anchors: list[InputCheckpoint]) -> None:
-        """Read up to the last anchor; the digest must be the same at each. Holds what a single reading passes."""
+    def _compare(self, cursor: Cursor, anchors: list[InputCheckpoint], *, once: bool) -> None:
+        """Read up to the last anchor; the digest must be the same at each.
+
+        Args:
+            once: There is no second reading: what is left is held.
+        """
         base = before = 0
         digest = ""
         for checkpoint in anchors:
@@ -159,7 +166,7 @@ class RemainingItems:
                 base = checkpoint.base
             forward = getattr(cursor, "forward", None)
             there = True
-            if cursor.one_shot:
+            if once:
                 there = self._hold_until(cursor, checkpoint.items)
             elif forward is not None and checkpoint.place is not None:
                 there = forward(checkpoint.place, checkpoint.items)

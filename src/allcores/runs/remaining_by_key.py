@@ -22,7 +22,7 @@ from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
 from allcores.runs.rows_outcome import moved
 from allcores.sources.base import Cursor, Report, open_cursor
-from allcores.sources.chain import Chain
+from allcores.sources.chain import Chain, begins_anew
 from allcores.sources.digest import item_digest
 from allcores.sources.files import Files
 from allcores.transport.refilled_items import as_pulled
@@ -241,8 +241,7 @@ class RemainingByKey:
         met = zip(self._positions, stops, self._slots, strict=True)
         if any(first <= slot < first + stop - position for position, stop, first in met):
             return True
-        assert self._cursor is not None
-        if self._exhausted or self._cursor.one_shot:
+        if self._exhausted or not begins_anew(self._source):
             return not self._exhausted
         if self._kept is None:
             self._kept = set(self._slots_of_all())

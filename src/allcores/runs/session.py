@@ -31,7 +31,7 @@ from allcores.runs.spec import RunHooks, RunSpec, count_of
 from allcores.runs.states import is_enough, read_state
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.base import Block, Lost
-from allcores.sources.chain import is_read_once
+from allcores.sources.chain import begins_anew, is_read_once
 from allcores.system import procfs
 
 #: how often what turns out to be damaged is run again before the disk is given up
@@ -57,6 +57,8 @@ class RunSession:
         self._accepted = False
         #: this session has begun a round of its own, or need not
         self._fresh = False
+        #: items that the input gave when this session read it to its end
+        self._given = 0
         self._keyed = not work.in_order and is_keyed(work.source, journal.key)
         if work.in_order and journal.key is not None:
             raise UsageError(
@@ -198,11 +200,7 @@ class RunSession:
                         # Keys are known to have been met by the number of the session, and are all met once more.
                         self._run_index.update(sessions=self._run_index.run_row().sessions + 1)
                     if is_read_once(self._work.source):
-                        raise JournalError(
-                            f"the log of run {self.name} is damaged, and its input cannot be read again here:"
-                            f" resume it, and {sum(row.count for row in error.rows)} items run again",
-                            run=self.name,
-                        ) from None
+                        raise self._not_given_again() from None
             raise JournalError(f"the log of run {self.name} is damaged again and again: {damaged}", run=self.name)
         except BaseException as error:
             with contextlib.suppress(JournalError):
@@ -219,10 +217,10 @@ class RunSession:
             return
         round = self._begin_round()
         again = round > 0 and next(self._run_index.failures(before_round=round), None) is not None
-        together = again and (self._keyed or is_read_once(self._work.source))
+        together = again and (self._keyed or not begins_anew(self._work.source))
         open_now = RangeSet(self._settled)
         if together:
-            # One reading for both: the input cannot be read twice, or has to be read from its start anyway.
+            # One reading for both: the input may not be read twice, or has to be read from its start anyway.
             for row in self._run_index.failures(before_round=round):
                 open_now.discard(row.slot, row.slot + 1)
         self._map(pool, hooks, round, open_now, None)
@@ -298,9 +296,23 @@ class RunSession:
             raise
         writer.close()
         if not hooks.stopped and remaining.total is not None:
+            self._check_given(remaining.total)
             places = remaining.places(self._settled.end)
             self._check_whole(places or [(0, remaining.total, 0)])
             self._run_index.put_places(places, total=remaining.total)
+
+    def _check_given(self, total: int) -> None:
+        """Raise JournalError if the input has not given as much as when this session read it before."""
+        if total < self._given:
+            raise self._not_given_again()
+        self._given = total
+
+    def _not_given_again(self) -> JournalError:
+        return JournalError(
+            f"the log of run {self.name} is damaged, and its input cannot be read again here: resume it, and what is"
+            " damaged runs again",
+            run=self.name,
+        )
 
     def _check_whole(self, places: list[tuple[int, int, int]]) -> None:
         """Raise JournalError unless each item has an outcome: an output with a gap must never be published."""
@@ -323,6 +335,8 @@ class RunSession:
             try:
                 remaining.compare(run_index.anchors())
             except RunChanged as error:
+                if self._given:  # it is the same, but this session has read it before
+                    raise self._not_given_again() from None
                 if not self._journal.accept_changes:
                     raise self._changed(list(error.differences)) from None
                 run_index.forget_input()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MappingView, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,16 @@ def reported(source: Iterable[Any], report: Report) -> Iterable[Any]:
 def is_read_once(source: Iterable[Any]) -> bool:
     """True if a source, or a part of it, can be read only once."""
     return any(map(is_given_once, parts_of(source)))
+
+
+def begins_anew(source: Iterable[Any]) -> bool:
+    """True if it is certain that each reading of a source begins at its start: one of ours, or what is in memory.
+
+    Of any other object nobody knows. It may be around an iterator (`tqdm(rows())`, a cursor of a database), so that a
+    second reading goes on where the first has ended.
+    """
+    certain = isinstance(source, (CursorSource, Sequence, Set, Mapping, MappingView))
+    return (certain or getattr(type(source), "begins_anew", False) is True) and not is_read_once(source)
 
 
 def facts_of(source: Iterable[Any]) -> list[list[Any]] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from allcores.errors import NotSupported
 from allcores.sources.text import STDIN, BadInput, check_names, names_read_once, reason_of
@@ -16,7 +16,10 @@ ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Parquet:
-    """Each row of a Parquet file is an item: a dict. Read in batches of `ROWS`."""
+    """Each row of a Parquet file is an item: a dict. Read in batches, of `ROWS` at most."""
+
+    #: see `chain.begins_anew`
+    begins_anew: ClassVar[bool] = True
 
     path: str
     #: None for all

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from allcores import slices
 from allcores.slices import Slice, Slices
@@ -28,6 +28,9 @@ SUFFIXES: dict[str, SlicedFormat] = {
 @dataclass(frozen=True, slots=True)
 class SlicedInput:
     """Each slice of a file is an item; the function gets its data."""
+
+    #: see `chain.begins_anew`
+    begins_anew: ClassVar[bool] = True
 
     slices: Slices
 

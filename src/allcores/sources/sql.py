@@ -25,6 +25,9 @@ class SqlQuery:
         parameters: For the query's `:names`.
     """
 
+    #: see `chain.begins_anew`
+    begins_anew = True
+
     def __init__(self, url: str, query: str, parameters: Mapping[str, Any] | None = None) -> None:
         self.url = url
         self.query = query
