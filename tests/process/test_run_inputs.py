@@ -112,6 +112,13 @@ def first_of(row: tuple[int, ...]) -> int:
     return row[0]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_one_whose_length_cannot_be_had_is_an_input(pool: allcores.Pool, kept: bool) -> None:
+    """It says that it has one, as tqdm does, and raises when it is asked."""
+    result = pool.run(first_of, Around([(1,), (2,)]), "out.jsonl", journal=journal() if kept else False)
+    assert (result.ok, lines()) == (2, [1, 2])
+
+
 # --- rows that are filled anew --------------------------------------------------------------------
 
 

@@ -173,4 +173,7 @@ def count_of(source: Iterable[Any]) -> int | None:
     if callable(total):
         count = total()
         return count if isinstance(count, int) else None
-    return len(source) if isinstance(source, Sized) else None
+    try:
+        return len(source) if isinstance(source, Sized) else None
+    except Exception:  # one that is around another, which has no length (tqdm(rows()))
+        return None
