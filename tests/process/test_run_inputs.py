@@ -169,3 +169,17 @@ def test_rows_that_are_filled_anew_are_known_by_their_keys(pool: allcores.Pool) 
     assert pool.run(number_of, rows(), "out.jsonl", journal=journal(key="n")).ok == ITEMS
     assert lines() == list(range(ITEMS))
     assert pool.run(number_of, rows(), "out.jsonl", journal=journal(key="n")).resumed == ITEMS
+
+
+# --- an input that is empty now -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"key": 0}, {"accept_changes": True}])
+def test_an_input_that_has_become_empty(pool: allcores.Pool, options: dict[str, Any]) -> None:
+    """Its output is empty, too, and so is an export; what was done is found again when it comes back."""
+    numbers = [(number,) for number in range(3)]
+    pool.run(first_of, numbers, "out.jsonl", journal=journal(**options))
+    result = pool.run(first_of, [], "out.jsonl", journal=journal(**options))
+    assert (result.items, lines()) == (0, [])
+    result = pool.run(first_of, numbers, "out.jsonl", journal=journal(**options))
+    assert (result.ok, lines()) == (3, [0, 1, 2])

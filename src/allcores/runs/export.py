@@ -82,7 +82,8 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
                 raise UsageError(f"run {name} has no side {side}: {_sides(described)}")
             described = described[f"side {side}"] if side else described
             from_files = described.get("kind") == FolderOfFiles.__name__
-            placed = list(run_index.places() or ())
+            found_places = run_index.places()
+            placed = [(0, 1 << 62, 0)] if found_places is None else list(found_places)
             for _ in run_index.records():
                 pass
             for _ in run_index.failures():
@@ -128,7 +129,7 @@ def _entries(
     run_index: RunIndex, log: Log, places: list[tuple[int, int, int]], found: Exported
 ) -> Iterator[Block | Lost]:
     """What can be read, by position in the input if that was read to its end, else by place in the journal."""
-    for position, count, slot in places or [(0, 1 << 62, 0)]:
+    for position, count, slot in places:
         failures = run_index.failures(after=slot - 1)
         failure = next(failures, None)
         for row in run_index.records(after=_first_record(run_index, slot) - 1):

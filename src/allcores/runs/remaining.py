@@ -331,7 +331,7 @@ class RemainingItems:
             end: Behind the last slot that is settled.
         """
         assert self.total is not None
-        return [(0, self.total, 0)] if end > self.total > 0 else None
+        return None if end <= self.total else [(0, self.total, 0)] if self.total else []
 
     def close(self) -> None:
         """Let go of files."""

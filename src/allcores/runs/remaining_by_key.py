@@ -271,7 +271,7 @@ class RemainingByKey:
         """Where the items are in the journal; None if each is at its index and nothing else is there."""
         assert self.total is not None
         if not self.total:
-            return None
+            return [] if end else None
         if self._positions == [0] and self._slots == [0] and end <= self.total:
             return None
         stops = [*self._positions[1:], self.total]
