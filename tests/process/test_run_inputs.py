@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores.runs.outcome_log import Log, Record, Row
 
 ITEMS = 600
 
@@ -183,3 +184,29 @@ def test_an_input_that_has_become_empty(pool: allcores.Pool, options: dict[str, 
     assert (result.items, lines()) == (0, [])
     result = pool.run(first_of, numbers, "out.jsonl", journal=journal(**options))
     assert (result.ok, lines()) == (3, [0, 1, 2])
+
+
+# --- items that have moved ------------------------------------------------------------------------
+
+
+def name_and_number(row: tuple[int, int]) -> list[int]:
+    return list(row)
+
+
+def test_outcomes_that_take_turns_are_read_together(processes: allcores.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second item is another one: its outcome is in another record than its neighbour's, and both are held."""
+    kept = journal(key=0, commit_s=3_600.0)
+    numbers = [(number, 0) for number in range(ITEMS)]
+    processes.run(name_and_number, numbers, "out.jsonl", journal=kept)
+    numbers = [(number, number % 2) for number in range(ITEMS)]
+    read = Log.read
+    records = []
+
+    def counted(log: Log, row: Row) -> Record:
+        records.append(row)
+        return read(log, row)
+
+    monkeypatch.setattr(Log, "read", counted)
+    processes.run(name_and_number, numbers, "out.jsonl", journal=kept)
+    assert lines() == [list(row) for row in numbers]
+    assert len(records) < ITEMS // 10

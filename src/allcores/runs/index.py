@@ -268,6 +268,15 @@ class RunIndex:
         row = Row(*rows[0][:-1])
         return row if slot < row.start + row.count else None
 
+    def failure_of(self, slot: int) -> FailureRow | None:
+        """The failure of a slot."""
+        rows = self.rows(f"SELECT {FAILURE}, seal FROM failures WHERE slot = ?", (slot,))
+        if not rows:
+            return None
+        if not is_sealed(rows[0]):
+            raise self.damaged("a row")
+        return FailureRow(*rows[0][:4])
+
     def failures(self, *, before_round: int | None = None, after: int = -1) -> Iterator[FailureRow]:
         """Failures by slot; those that were not tried again since `before_round` began."""
         extra = "" if before_round is None else f"AND round < {before_round} "

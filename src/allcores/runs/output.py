@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import merge
 
@@ -11,6 +12,9 @@ from allcores.runs.index import RunIndex
 from allcores.runs.outcome_log import Damaged, Log, Record, Row
 from allcores.runs.rows import FailureRow
 from allcores.sinks.base import Block, Lost
+
+#: records that are held, where items have moved: those of neighbours may be in a few of them, by turns
+HELD_RECORDS = 8
 
 
 class DamagedRecords(Exception):
@@ -35,8 +39,9 @@ def entries(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
     if places is None:
         yield from by_slot(run_index, log)
         return
+    held = _HeldRecords(run_index, log)
     for position, count, slot in places:
-        yield from _moved(run_index, log, position, count, slot)
+        yield from _moved(run_index, held, position, count, slot)
 
 
 def whole(given: Iterable[Block | Lost], total: int | None, run: str) -> Iterator[Block | Lost]:
@@ -74,25 +79,50 @@ def by_slot(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
             yield Lost(slot, json.loads(row.record))
 
 
-def _moved(run_index: RunIndex, log: Log, position: int, count: int, slot: int) -> Iterator[Block | Lost]:
+def _moved(run_index: RunIndex, held: _HeldRecords, position: int, count: int, slot: int) -> Iterator[Block | Lost]:
     """Outcomes of `count` slots from `slot` on, for the items from `position` on."""
     end = slot + count
     while slot < end:
-        row = run_index.record_of(slot)
-        if row is None:
-            failure = next(run_index.failures(after=slot - 1), None)
-            if failure is None or failure.slot != slot:
+        found = held.of(slot)
+        if found is None:
+            failure = run_index.failure_of(slot)
+            if failure is None:
                 raise DamagedRecords([])
             yield Lost(position, json.loads(failure.record) | {"index": position})
             slot, position = slot + 1, position + 1
             continue
-        record = _read(log, row)
-        first = slot - row.start
-        last = min(row.count, end - row.start)
-        lines = record.lines.split(b"\n")[first:last]
+        record, lines = found
+        first = slot - record.start
+        last = min(record.count, end - record.start)
         details = None if record.details is None else record.details[first:last]
-        yield Block(position, last - first, b"\n".join(lines) + b"\n", details)
+        yield Block(position, last - first, b"\n".join(lines[first:last]) + b"\n", details)
         slot, position = slot + last - first, position + last - first
+
+
+class _HeldRecords:
+    """Records with their lines; of those that were read, the last ones are held."""
+
+    def __init__(self, run_index: RunIndex, log: Log) -> None:
+        self._run_index = run_index
+        self._log = log
+        self._held: deque[tuple[Record, list[bytes]]] = deque(maxlen=HELD_RECORDS)
+
+    def of(self, slot: int) -> tuple[Record, list[bytes]] | None:
+        """The record that holds a slot; None if there is none.
+
+        Raises:
+            DamagedRecords: It is not whole.
+        """
+        for each in self._held:
+            if each[0].start <= slot < each[0].start + each[0].count:
+                return each
+        row = self._run_index.record_of(slot)
+        if row is None:
+            return None
+        record = _read(self._log, row)
+        found = (record, record.lines.split(b"\n"))
+        self._held.append(found)
+        return found
 
 
 def _read(log: Log, row: Row) -> Record:
