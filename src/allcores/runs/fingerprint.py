@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import Any
 
+from allcores.sinks.directory import FolderOfFiles
+from allcores.sinks.many_rows import is_many
 from allcores.sources.chain import Chain, facts_of
 from allcores.sources.digest import item_digest
 from allcores.system.object_state import LRU_CACHE, attributes, held_around
@@ -74,6 +76,23 @@ def differences(before: dict[str, Any], now: dict[str, Any], *, keyed: bool) -> 
         was = ", ".join(map(_words, before["source"]["parts"]))
         found.append(f"the input was {was} and is {', '.join(map(_words, now['source']['parts']))}")
     return found
+
+
+def are_kept_alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether outcomes of two works are kept in one form, so that those of both can be published together.
+
+    It is JSON, or the content of a file; and one for each item, or any number of rows.
+    """
+    old, new = _forms(before.get("sink") or {}), _forms(now.get("sink") or {})
+    return all(old[part] == new[part] for part in old.keys() & new.keys())
+
+
+def _forms(sink: dict[str, Any]) -> dict[str, bool]:
+    if not sink:
+        return {}
+    sides = {name: side for name, side in sink.items() if isinstance(side, dict)}
+    files = {name: each.get("kind") == FolderOfFiles.__name__ for name, each in ({"": sink} | sides).items()}
+    return files | {"many": is_many(sink)}
 
 
 def _of_steps(before: dict[str, Any] | None, now: dict[str, Any] | None) -> Iterable[str]:

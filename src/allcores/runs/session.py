@@ -15,7 +15,7 @@ from allcores.outcome import Kind
 from allcores.runs import directory
 from allcores.runs.base import RunPool
 from allcores.runs.disk import is_full
-from allcores.runs.fingerprint import differences
+from allcores.runs.fingerprint import are_kept_alike, differences
 from allcores.runs.going_back import go_back_to_state, is_all_there
 from allcores.runs.index import RunIndex
 from allcores.runs.lock import RunLock
@@ -148,19 +148,30 @@ class RunSession:
 
     def _check_same(self, run_row: RunRow) -> None:
         found = differences(run_row.identity, self._identity, keyed=self._keyed)
-        if found and not self._journal.accept_changes:
-            raise self._changed(found)
-        if found:
-            self._accepted = True
-            source = run_row.identity["source"]
-            self._run_index.update(identity=json.dumps({**self._identity, "source": source}))
+        if not found:
+            return
+        lost = ""
+        if not are_kept_alike(run_row.identity, self._identity):
+            lost = "Its outcomes are kept in another form than that output takes"
+        elif not self._keyed and self._run_index.last_slot_of_keys() >= 0:
+            lost = "Its outcomes are those of keys or paths, and not of places in the input"
+        if lost or not self._journal.accept_changes:
+            raise self._changed(found, lost)
+        self._accepted = True
+        source = run_row.identity["source"]
+        self._run_index.update(identity=json.dumps({**self._identity, "source": source}))
 
-    def _changed(self, found: list[str]) -> RunChanged:
-        return RunChanged(
-            f"run {self.name} was another work: {'; '.join(found)}. Go on all the same with accept_changes=True"
-            " (--accept-changes), or begin anew without resume (--resume)",
-            differences=tuple(found),
-        )
+    def _changed(self, found: list[str], lost: str = "") -> RunChanged:
+        """What to raise for another work.
+
+        Args:
+            lost: Why it cannot be gone on with, whatever is accepted.
+        """
+        anew = "begin anew without resume (--resume)"
+        way_out = f"Go on all the same with accept_changes=True (--accept-changes), or {anew}"
+        if lost:
+            way_out = f"{lost}: {anew}, and write what is done elsewhere: allcores runs export {self.name} -o FILE"
+        return RunChanged(f"run {self.name} was another work: {'; '.join(found)}. {way_out}", differences=tuple(found))
 
     def _repair(self, run_row: RunRow) -> None:
         """After what may have cost committed bytes of the log, look at all of it; what is damaged runs again."""

@@ -1,0 +1,73 @@
+"""What of an earlier run can be gone on with, and what not; exports into another kind of output."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def pool() -> Iterator[allcores.Pool]:
+    with allcores.Pool(backend="serial") as pool:
+        yield pool
+
+
+def journal(**options: Any) -> allcores.Journal:
+    settings: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"}
+    return allcores.Journal(**settings | options)
+
+
+def text(item: Any) -> str:
+    number = item["n"] if isinstance(item, dict) else item
+    if number == 5 and not os.path.exists("mended"):
+        raise ValueError("not now")
+    return f"text {number}"
+
+
+@pytest.mark.parametrize(("before", "now"), [("out/", "out"), ("out", "out/")])
+def test_contents_of_files_and_lines_are_not_mixed(pool: allcores.Pool, before: str, now: str) -> None:
+    """A slash more or less is another output, whose outcomes are kept in another form: that cannot be accepted."""
+    with pytest.raises(ValueError, match="not now"):
+        pool.run(text, range(10), before, journal=journal())
+    Path("mended").touch()
+    for options in ({}, {"accept_changes": True}):
+        with pytest.raises(allcores.RunChanged, match=r"(?s)FolderOfFiles.*another form.*runs export") as raised:
+            pool.run(text, range(10), now, journal=journal(**options))
+        assert "accept" not in str(raised.value)
+    assert not os.path.exists("out")
+    pool.run(text, range(10), before, journal=journal())
+    if before == "out":
+        assert [json.loads(line) for line in Path("out").read_text().splitlines()] == [f"text {n}" for n in range(10)]
+    else:
+        assert Path("out/00000009.txt").read_text() == "text 9"
+
+
+def test_rows_of_a_pipeline_and_values_are_not_mixed(pool: allcores.Pool) -> None:
+    """An item of one has one line in the journal, an item of the other any number of rows."""
+    with pytest.raises(ValueError, match="not now"):
+        allcores.Pipeline().map(text).write("out.jsonl").run(range(10), journal=journal(), backend="serial")
+    with pytest.raises(allcores.RunChanged, match="another form"):
+        pool.run(text, range(10), "out.jsonl", journal=journal(accept_changes=True))
+
+
+def test_outcomes_of_keys_are_not_taken_for_those_of_places(pool: allcores.Pool) -> None:
+    """The third item of the journal need not be the third of the input."""
+    Path("mended").touch()
+    rows = [{"n": n} for n in range(4)]
+    pool.run(text, rows, "out.jsonl", journal=journal(key="n"))
+    pool.run(text, [{"n": 9}, *rows], "out.jsonl", journal=journal(key="n"))
+    with pytest.raises(allcores.RunChanged, match="of keys or paths"):
+        pool.run(text, [{"n": 9}, *rows], "out.jsonl", journal=journal(accept_changes=True))
