@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +72,16 @@ def test_outcomes_of_keys_are_not_taken_for_those_of_places(pool: allcores.Pool)
     pool.run(text, [{"n": 9}, *rows], "out.jsonl", journal=journal(key="n"))
     with pytest.raises(allcores.RunChanged, match="of keys or paths"):
         pool.run(text, [{"n": 9}, *rows], "out.jsonl", journal=journal(accept_changes=True))
+
+
+def both_cases(number: int) -> dict[str, int]:
+    return {"a": number, "A": -number} if number else {"a": 0}
+
+
+def test_names_that_are_one_column_are_no_value_less(pool: allcores.Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    """An export of rows that SQLite cannot hold says so; it would have one of two values."""
+    pool.run(both_cases, range(3), "out.jsonl", journal=journal())
+    assert main(["runs", "--runs-dir", "runs", "export", "latest", "-o", "out.db"]) != 0
+    assert "'a' and 'A', which are one column in SQLite" in capsys.readouterr().err
+    assert main(["runs", "--runs-dir", "runs", "export", "latest", "-o", "out.csv"]) == 0
+    assert Path("out.csv").read_text().splitlines() == ["a,A", "0,", "1,-1", "2,-2"]

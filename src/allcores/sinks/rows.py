@@ -73,7 +73,7 @@ class RowFunction:
             return text
         row = json.loads(text)
         if rules.sql_names:
-            _check_sql_names(row)
+            check_sql_names(row)
         if has_odd:
             _check_parts(row, rules)
         if has_lists:
@@ -89,7 +89,12 @@ def sql_name(name: str) -> str:
     return name.translate(_CAPITALS)
 
 
-def _check_sql_names(row: dict[str, Any]) -> None:
+def check_sql_names(row: dict[str, Any]) -> None:
+    """Look at the names of a row.
+
+    Raises:
+        NotJson: A table of SQLite cannot have all of them as columns.
+    """
     if len(row) > SQLITE_COLUMNS_MAX:
         raise NotJson(
             f"value has {len(row):,} names, and a table of SQLite {SQLITE_COLUMNS_MAX:,} columns at most: put some of"

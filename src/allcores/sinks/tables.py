@@ -16,12 +16,14 @@ from allcores.errors import UsageError
 from allcores.failpoints import failpoint
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
+from allcores.sinks.json_text import NotJson
 from allcores.sinks.publishing import published
 from allcores.sinks.rows import (
     NO_FIELD,
     SQLITE_COLUMNS_MAX,
     RowFunction,
     RowRules,
+    check_sql_names,
     field_names,
     rows_of,
     sql_name,
@@ -181,7 +183,7 @@ class SqliteTable:
                     db.execute(f"DROP TABLE IF EXISTS {table}")
                     with values_fit(where):
                         db.execute(_statement(self.table, names))
-                        rows = (_stored_row(row, columns) for row in rows_of(entries, where))
+                        rows = (_stored_row(row, columns, where) for row in rows_of(entries, where))
                         db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
                     failpoint("publish.rename.before")
                     db.execute("COMMIT")
@@ -216,8 +218,14 @@ def _statement(table: str, names: list[str]) -> str:
     return f"CREATE TABLE {_quoted(table)} ({_MARK} {', '.join(map(_quoted, names))})"
 
 
-def _stored_row(row: dict[str, Any], columns: dict[str, str]) -> list[Any]:
+def _stored_row(row: dict[str, Any], columns: dict[str, str], where: str) -> list[Any]:
     values = {sql_name(name): value for name, value in row.items()}
+    if len(values) < len(row):
+        # Workers have looked at that, but not where the outcomes of another kind of output are exported.
+        try:
+            check_sql_names(row)
+        except NotJson as error:
+            raise UsageError(f"{where} cannot be written: a {error}") from None
     return [_stored(values.get(key)) for key in columns]
 
 
