@@ -89,6 +89,22 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def error_text(error: BaseException) -> str:
+    """`str(error)`, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except BaseException as inner:
+        return f"<its message could not be formatted: {type(inner).__name__}>"
+
+
+def repr_text(value: object) -> str:
+    """`repr(value)`, whatever its `__repr__` does."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__qualname__}, whose repr() raised {type(error).__name__}>"
+
+
 def kind_text(value: object) -> str:
     """What a value is, with its article: "an int", "a list"."""
     return with_article(type(value).__qualname__)

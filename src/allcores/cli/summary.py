@@ -12,7 +12,7 @@ from typing import Any
 from allcores.cli.exits import Exit
 from allcores.cli.meter import Usage
 from allcores.cli.output import shortened
-from allcores.formatting import counted, pace_text, seconds_text, size_text
+from allcores.formatting import counted, error_text, pace_text, seconds_text, size_text
 from allcores.outcome import Kind, Outcome
 from allcores.sinks.json_stream import error_name, failure_record, remote_traceback
 from allcores.system.terminal_text import safe_line
@@ -215,7 +215,7 @@ def example_text(outcome: Outcome[Any]) -> str:
     error = outcome.error
     if error is None:
         return f"item {outcome.index}: {outcome.kind.value}"
-    message = shortened(str(error), 300)
+    message = shortened(error_text(error), 300)
     extra = getattr(outcome, "extra", None) or {}
     stage = f"stage {extra['stage']} ({extra['stage_name']}), " if "stage" in extra else ""
     if outcome.kind is not Kind.FAILED:

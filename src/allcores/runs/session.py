@@ -11,6 +11,7 @@ from typing import Any
 
 from allcores.errors import BatchError, JournalError, RunChanged, UsageError
 from allcores.failpoints import failpoint
+from allcores.formatting import error_text
 from allcores.outcome import Kind
 from allcores.runs import directory
 from allcores.runs.base import RunPool
@@ -429,7 +430,7 @@ class RunSession:
         failpoint("finish.before")
         seconds = monotonic() - self._started
         run_row = self._run_index.run_row()
-        sentence = None if error is None else str(error) or type(error).__name__
+        sentence = None if error is None else error_text(error) or type(error).__name__
         self._run_index.update(
             state=state, error=None if sentence is None else storable(sentence), seconds=run_row.seconds + seconds
         )

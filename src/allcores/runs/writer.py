@@ -8,6 +8,8 @@ committed is settled; all else runs again.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import threading
 from collections import deque
@@ -298,14 +300,24 @@ def failure_row(outcome: Outcome[Any]) -> FailureRow:
     """All that a failed outcome says, as it is kept."""
     # Without processes the error is the very object that was raised.
     record = failure_record(outcome, raised_here=True)
-    extra = {
-        name: value
-        for name in ("timeout", "exitcode", "signal", "peak_memory", "stack", "type_name")
-        if (value := getattr(outcome.error, name, None)) is not None and isinstance(value, (int, float, str))
-    }
-    if extra:
+    if extra := _details(outcome.error):
         record["details"] = extra
     return FailureRow(outcome.index, outcome.kind.value, cause_of(record), to_json(record))
+
+
+def _details(error: BaseException | None) -> dict[str, Any]:
+    """What an error knows besides its message, as far as JSON holds it.
+
+    It may be of the program's own class, whose attributes have these names for something else.
+    """
+    found: dict[str, Any] = {}
+    for name in ("timeout", "exitcode", "signal", "peak_memory", "stack", "type_name"):
+        value = None
+        with contextlib.suppress(Exception):  # it may be code
+            value = getattr(error, name, None)
+        if isinstance(value, (int, str)) or (isinstance(value, float) and math.isfinite(value)):
+            found[name] = value
+    return found
 
 
 def cause_of(record: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from allcores.errors import RemoteTraceback, SliceError
+from allcores.formatting import error_text, repr_text
 from allcores.outcome import Kind, Outcome
-from allcores.sinks.json_text import NotJson, to_json
+from allcores.sinks.json_text import to_json
 from allcores.system.terminal_text import safe_json
 
 #: the file name that means standard output
@@ -56,7 +57,7 @@ def failure_record(outcome: Outcome[Any], *, raised_here: bool = False) -> dict[
         "index": outcome.index,
         "kind": outcome.kind.value,
         "error": None if error is None else error_name(error),
-        "message": None if error is None else str(error),
+        "message": None if error is None else error_text(error),
         "item": _item(outcome.item),
         **_circumstances(outcome),
     }
@@ -96,10 +97,11 @@ def _circumstances(outcome: Outcome[Any]) -> dict[str, Any]:
 
 
 def _item(item: Any) -> Any:
+    """The item if JSON holds it, else a text: code of its class may run, and raise what it will."""
     try:
         to_json(item)
-    except NotJson:
-        return repr(item)
+    except Exception:
+        return repr_text(item)
     return item
 
 

@@ -1,0 +1,127 @@
+"""Failures of items whose own code raises where a journal asks for their text, and those of what is gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+from allcores.runs.index import RunIndex
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(params=["serial", "processes"])
+def pool(request: pytest.FixtureRequest) -> Iterator[allcores.Pool]:
+    with allcores.Pool(2, backend=request.param) as pool:
+        yield pool
+
+
+def journal(**options: Any) -> allcores.Journal:
+    settings: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"}
+    return allcores.Journal(**settings | options)
+
+
+def failures(result: allcores.RunResult) -> list[dict[str, Any]]:
+    run_index = RunIndex(result.journal or "")
+    try:
+        return [json.loads(row.record) for row in run_index.failures()]
+    finally:
+        run_index.close()
+
+
+@dataclasses.dataclass
+class Order:
+    """One that is not complete: its price comes later."""
+
+    number: int
+    price: float = dataclasses.field(init=False)
+
+
+class Wordless(Exception):
+    """Its message cannot be had."""
+
+    def __str__(self) -> str:
+        return str(self.args[7])
+
+
+class TooSlow(Exception):
+    """Its attribute is called like one of ours, and JSON has no number for it."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__("too slow")
+        self.timeout = timeout
+
+    @property
+    def signal(self) -> str:
+        raise RuntimeError("there was none")
+
+
+class Shy:
+    """Nobody may see what it is."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def no_order(order: Order) -> int:
+    if order.number == 1:
+        raise ValueError("no price")
+    return order.number
+
+
+def wordless(number: int) -> int:
+    if number == 1:
+        raise Wordless(number)
+    return number
+
+
+def slow(number: int) -> int:
+    if number == 1:
+        raise TooSlow(float("inf"))
+    return number
+
+
+def not_shy(item: Any) -> int:
+    if isinstance(item, Shy):
+        raise ValueError("shy")
+    return int(item)
+
+
+ODD: list[tuple[Any, list[Any], str]] = [
+    (no_order, [Order(0), Order(1), Order(2)], "no price"),
+    (wordless, [0, 1, 2], "<its message could not be formatted: IndexError>"),
+    (slow, [0, 1, 2], "too slow"),
+    (not_shy, [0, Shy(), 2], "shy"),
+]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("function", "items", "message"), ODD)
+def test_an_item_fails_whatever_its_code_does(
+    pool: allcores.Pool, function: Any, items: list[Any], message: str, kept: bool
+) -> None:
+    """It is one failure, with as much as can be said of it; the others are in the output."""
+    result = pool.run(function, items, "out.jsonl", journal=journal() if kept else False, on_error="record")
+    assert (result.ok, result.failed) == (2, 1)
+    records = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [record.get("value") for record in records] == [0, None, 2]
+    assert records[1]["message"] == message
+    if kept:
+        assert failures(result)[0]["message"] == message
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_one_that_ends_a_run_is_raised_as_it_is(pool: allcores.Pool, kept: bool) -> None:
+    """Also if its message cannot be had."""
+    with pytest.raises(Wordless):
+        pool.run(wordless, [0, 1, 2], "out.jsonl", journal=journal() if kept else False)
