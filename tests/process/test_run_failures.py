@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,28 @@ def test_one_that_ends_a_run_is_raised_as_it_is(pool: allcores.Pool, kept: bool)
     """Also if its message cannot be had."""
     with pytest.raises(Wordless):
         pool.run(wordless, [0, 1, 2], "out.jsonl", journal=journal() if kept else False)
+
+
+def read_good(path: str) -> str:
+    text = Path(path).read_text()
+    if text == "bad":
+        raise ValueError(path)
+    return text
+
+
+def test_failures_of_what_was_mended_or_is_gone_are_forgotten(pool: allcores.Pool) -> None:
+    """What `allcores runs show` and `failures` tell is about the input as it is."""
+    os.mkdir("files")
+    for name, text in {"a": "good", "b": "bad", "c": "bad", "d": "bad"}.items():
+        Path("files", name).write_text(text)
+    result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
+    assert [each["message"] for each in failures(result)] == ["files/b", "files/c", "files/d"]
+    Path("files/b").write_text("mended")
+    os.remove("files/c")
+    result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
+    assert (result.ok, result.failed) == (2, 1)
+    assert [each["message"] for each in failures(result)] == ["files/d"]
+    Path("files/c").write_text("bad")  # one that comes back has no outcome, and gets one
+    result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
+    assert (result.ok, result.failed) == (2, 2)
+    assert {each["message"] for each in failures(result)} == {"files/c", "files/d"}

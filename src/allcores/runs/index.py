@@ -21,6 +21,7 @@ from allcores.errors import JournalError
 from allcores.failpoints import failpoint
 from allcores.runs.checksums import is_sealed, right_shape, schema, sealed, shape
 from allcores.runs.outcome_log import Row
+from allcores.runs.ranges import RangeSet
 from allcores.runs.rows import (
     CHECKPOINT,
     FAILURE,
@@ -151,18 +152,21 @@ class RunIndex:
     def put_places(self, places: Sequence[tuple[int, int, int]] | None, *, total: int) -> None:
         """Write down which slots the input as it was read now has, as (position, count, slot); None: each its index.
 
-        The figures are counted anew then: outcomes of items that are not in the input any more do not count.
+        The figures are counted anew then: outcomes of items that are not in the input any more do not count, and if
+        these failed, that is forgotten.
         """
+        there = RangeSet(sorted((slot, slot + count) for _, count, slot in places or [(0, total, 0)]))
         with self.transaction() as db:
             db.execute("DELETE FROM places")
             db.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", map(sealed, places or ()))
             counts = dict.fromkeys(("failed", "timed_out", "worker_lost"), 0)
-            for _, count, slot in places or [(0, total, 0)]:
-                for kind, number in db.execute(
-                    "SELECT kind, count(*) FROM failures WHERE slot >= ? AND slot < ? GROUP BY kind",
-                    (slot, slot + count),
-                ):
-                    counts[kind] += number
+            gone = []
+            for slot, kind in db.execute("SELECT slot, kind FROM failures"):
+                if slot in there:
+                    counts[kind] += 1
+                else:
+                    gone.append((slot,))
+            db.executemany("DELETE FROM failures WHERE slot = ?", gone)
             number_of_places = None if places is None else len(places)
             set_columns(db, total=total, places=number_of_places, ok=total - sum(counts.values()), **counts)
 
