@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import ExitStack
@@ -149,3 +150,12 @@ def test_what_is_no_journal_is_named_before_anything_begins(way: str, journal: A
 
             nlp.chat_pipeline(["unicode"]).run([{"text": "a"}], out, journal=journal)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300])
+def test_a_commit_whose_time_never_comes(tmp_path: Path, seconds: float) -> None:
+    """Its items alone bring it, and the end of the run."""
+    journal = allcores.Journal(folder=tmp_path / "runs", commit_s=seconds, commit_items=4)
+    with allcores.Pool(backend="serial") as pool:
+        assert pool.run(abs, range(10), tmp_path / "out.jsonl", journal=journal).ok == 10
+    assert (tmp_path / "out.jsonl").read_text() == "".join(f"{n}\n" for n in range(10))

@@ -81,7 +81,7 @@ class Writer:
         self._log = log
         self._settled = settled
         self._name = name
-        self._commit_s = commit_s
+        self._commit_s = min(commit_s, threading.TIMEOUT_MAX)
         self._many = MANY if commit_items is None else min(MANY, commit_items)
         self._sync = sync
         self._details = details
