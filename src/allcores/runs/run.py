@@ -30,8 +30,9 @@ from allcores.sources.text import BadInput
 if TYPE_CHECKING:
     from allcores.runs.options import SinkLike, SourceLike
 
-#: items in a block of an output that needs no journal
+#: items, and characters of their values, in a block of an output that needs no journal: more take memory
 BLOCK = 1_000
+BLOCK_CHARACTERS = 4 * 1024 * 1024
 
 
 def run(
@@ -169,6 +170,7 @@ def _live(
         _Ended: At the end, if an item has none.
     """
     waiting: list[Outcome[str]] = []
+    characters = 0
     once = work.names_once(())
     for outcome in stream:
         if once is not None:
@@ -181,9 +183,10 @@ def _live(
             assert outcome.error is not None
             raise outcome.error
         waiting.append(outcome)
-        if len(waiting) >= BLOCK:
+        characters += len(outcome.value or "")
+        if len(waiting) >= BLOCK or characters >= BLOCK_CHARACTERS:
             yield from _entries(waiting, work)
-            waiting = []
+            waiting, characters = [], 0
     if hooks.stopped and (counts[Kind.CANCELLED] or not whole.is_set()):
         raise _Ended
     yield from _entries(waiting, work)
