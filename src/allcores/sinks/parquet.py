@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from itertools import islice
 from typing import IO, Any
 
 from allcores.errors import UsageError
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
 from allcores.sinks.publishing import published
-from allcores.sinks.rows import NO_FIELD, RowFunction, RowRules, rows_of, values_fit
+from allcores.sinks.rows import NO_FIELD, RowFunction, RowRules, batches_of_rows, values_fit
 from allcores.sources.parquet import ROWS, open_pyarrow
+
+#: bytes of text whose rows are written at once, at most; as columns they take some times as much
+BATCH_BYTES = 32 * 1024 * 1024
 
 
 class ParquetFile:
@@ -54,7 +56,7 @@ class ParquetFile:
         try:
             schema = arrow.schema([])
             rows: list[dict[str, Any]] = []
-            for rows in _batches(rows_of(entries, self.path)):
+            for rows in batches_of_rows(entries, self.path, rows=ROWS, size=BATCH_BYTES):
                 part = arrow.Table.from_pylist(rows, schema=_names(arrow, rows)).schema
                 schema = arrow.unify_schemas([schema, part], promote_options="permissive")
             if rows and not schema:
@@ -67,7 +69,7 @@ class ParquetFile:
                 opened() as file,
                 arrow.parquet.ParquetWriter(file, schema) as writer,
             ):
-                for rows in _batches(rows_of(entries, self.path)):
+                for rows in batches_of_rows(entries, self.path, rows=ROWS, size=BATCH_BYTES):
                     for row in rows if as_text else ():
                         row.update((name, _as_json(row[name])) for name in as_text if name in row)
                     writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
@@ -110,8 +112,3 @@ def _has_nameless(arrow: Any, kind: Any) -> bool:
 
 def _as_json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while batch := list(islice(rows, ROWS)):
-        yield batch

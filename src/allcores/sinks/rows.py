@@ -187,6 +187,29 @@ def rows_of(entries: Entries, path: str) -> Iterator[dict[str, Any]]:
     Raises:
         UsageError: If one is no dict with names.
     """
+    return (row for row, _ in _sized_rows(entries, path))
+
+
+def batches_of_rows(entries: Entries, path: str, *, rows: int, size: int) -> Iterator[list[dict[str, Any]]]:
+    """The same in lists.
+
+    Args:
+        rows: How many a list has at most.
+        size: And bytes of their text, but for the last one.
+    """
+    batch: list[dict[str, Any]] = []
+    left = size
+    for row, length in _sized_rows(entries, path):
+        batch.append(row)
+        left -= length
+        if len(batch) >= rows or left <= 0:
+            yield batch
+            batch, left = [], size
+    if batch:
+        yield batch
+
+
+def _sized_rows(entries: Entries, path: str) -> Iterator[tuple[dict[str, Any], int]]:
     for entry in entries():
         if isinstance(entry, Block):
             for offset, line in enumerate(entry.lines.split(b"\n")[: entry.count]):
@@ -196,7 +219,7 @@ def rows_of(entries: Entries, path: str) -> Iterator[dict[str, Any]]:
                         f"item {entry.start + offset} gave {kind_text(row)}, but {path} is a table:"
                         " let the function return a dict, or write to a .jsonl file"
                     )
-                yield row
+                yield row, len(line)
 
 
 def field_names(entries: Entries, path: str) -> list[str]:

@@ -12,6 +12,8 @@ from allcores.sources.text import STDIN, BadInput, check_names, names_read_once,
 
 #: rows that are turned into columns at once
 ROWS = 10_000
+#: bytes of rows that are read at once, at most; as objects of Python they take some times as much
+BATCH_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Parquet:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with self._opened() as file:
-            batches = iter(file.iter_batches(batch_size=ROWS, columns=self.columns))
+            batches = iter(file.iter_batches(batch_size=_rows_at_once(file.metadata), columns=self.columns))
             row = 0
             while True:
                 try:
@@ -88,6 +90,12 @@ class Parquet:
 
     def _unreadable(self, reason: str) -> BadInput:
         return BadInput(f"cannot read {self.path} as Parquet: {reason}", path=self.path)
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """How many rows have `BATCH_BYTES` on average, by what a file says of itself."""
+    size = sum(int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups))
+    return max(1, min(ROWS, BATCH_BYTES * int(metadata.num_rows) // max(1, size)))
 
 
 def _check_columns(path: str, names: list[str], wanted: tuple[str, ...] | None) -> None:
