@@ -151,3 +151,23 @@ def test_failures_of_what_was_mended_or_is_gone_are_forgotten(pool: allcores.Poo
     result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
     assert (result.ok, result.failed) == (2, 2)
     assert {each["message"] for each in failures(result)} == {"files/c", "files/d"}
+
+
+def shouted(text: str) -> str:
+    return text.upper()
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_file_that_has_moved_fails_in_a_pipeline(fuse: bool) -> None:
+    """Its outcome has more to tell than that of a map, and is kept in another place than that of the file."""
+    pipeline = allcores.Pipeline().map(read_good, on_error="skip").map(shouted, fuse=fuse).write("out.jsonl")
+    os.mkdir("files")
+    for name in "bcd":
+        Path("files", name).write_text(f"good {name}")
+    assert pipeline.run("files/*", journal=journal(), backend="serial").ok == 3
+    Path("files/a").write_text("good a")
+    Path("files/c").write_text("bad")
+    result = pipeline.run("files/*", journal=journal(), backend="serial")
+    assert (result.ok, result.failed) == (3, 1)
+    assert Path("out.jsonl").read_text() == '"GOOD A"\n"GOOD B"\n"GOOD D"\n'
+    assert [each["message"] for each in failures(result)] == ["files/c"]

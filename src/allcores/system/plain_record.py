@@ -17,11 +17,24 @@ _MISSING = object()
 
 
 class _Fields:
-    """`__dataclass_fields__` of a record: made by the module dataclasses, once that is asked about it."""
+    """`__dataclass_fields__` of a record and of its subclasses: made by the module dataclasses, once it is asked for.
+
+    Once alone: `replace` asks for each record, and a class is made for the answer.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] | None = None
 
     def __get__(self, instance: object, kind: type) -> dict[str, Any]:
+        if self._made is None:
+            self._made = self._of(kind)
+        return self._made
+
+    def _of(self, kind: type) -> dict[str, Any]:
         import dataclasses
 
+        # Of the record itself: a subclass has no annotations, or others.
+        kind = next(base for base in kind.__mro__ if vars(base).get("__dataclass_fields__") is self)
         names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]
         annotations, defaults = kind.__annotations__, kind._defaults  # type: ignore[attr-defined]
         twin = dataclasses.make_dataclass(
