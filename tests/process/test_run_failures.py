@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores.cli.exits import Exit
+from allcores.cli.main import main
 from allcores.runs.index import RunIndex
+from allcores.sinks.json_lines import JsonLinesFile
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +174,67 @@ def test_a_file_that_has_moved_fails_in_a_pipeline(fuse: bool) -> None:
     assert (result.ok, result.failed) == (3, 1)
     assert Path("out.jsonl").read_text() == '"GOOD A"\n"GOOD B"\n"GOOD D"\n'
     assert [each["message"] for each in failures(result)] == ["files/c"]
+
+
+def refuse_one(number: int) -> int:
+    if number == 1:
+        raise ValueError("one")
+    return number
+
+
+def refuse_two(number: int) -> int:
+    if number == 2:
+        raise ValueError("two")
+    return number
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_skipped_is_no_record_of_the_output(pool: allcores.Pool, kept: bool) -> None:
+    """Also where each item that returned is one; it is in the journal."""
+    sink = JsonLinesFile("out.jsonl", records=True)
+    result = pool.run(refuse_one, range(3), sink, journal=journal() if kept else False, on_error="skip")
+    assert (result.ok, result.failed) == (2, 1)
+    assert [json.loads(line)["index"] for line in Path("out.jsonl").read_text().splitlines()] == [0, 2]
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_each_stage_says_whether_its_failures_are_recorded(fuse: bool) -> None:
+    """Of two stages one may record them, and the other leave them out."""
+    first = allcores.Pipeline().map(refuse_one, on_error="record")
+    pipeline = first.map(refuse_two, on_error="skip", fuse=fuse).write("out.jsonl")
+    result = pipeline.run(range(4), journal=journal(), backend="serial")
+    assert (result.ok, result.failed) == (2, 2)
+    found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [(each["index"], each.get("message")) for each in found] == [(0, None), (1, "one"), (3, None)]
+    assert main(["runs", "--runs-dir", "runs", "export", "latest", "-o", "all.jsonl", "--records"]) == 0
+    found = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    assert [each["kind"] for each in found] == ["ok", "failed", "failed", "ok"]
+
+
+PIPELINE = """
+from allcores import Pipeline
+
+def refuse(number):
+    if number in "bd":
+        raise ValueError(number)
+    return number
+
+def twice(text):
+    return [text, text.upper() if text != "e" else refuse("d")]
+
+pipeline = Pipeline().map(refuse, on_error="record").flat_map(twice, on_error="skip")
+"""
+
+
+@pytest.mark.parametrize("output", ["-", "out.jsonl"])
+def test_standard_output_has_what_a_file_has(output: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same records, in the same order."""
+    name = f"recording_to_{len(output)}"  # a module of the program's from then on
+    Path(f"{name}.py").write_text(PIPELINE)
+    Path("in.txt").write_text("a\nb\nc\ne\n")
+    assert main(["pipe", f"{name}.py:pipeline", "in.txt", "-o", output, "-q", "--runs-dir", "runs"]) == Exit.SOME_FAILED
+    text = capfd.readouterr().out if output == "-" else Path(output).read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    assert [(each["index"], each.get("value", each.get("message"))) for each in found] == [
+        (0, "a"), (0, "A"), (1, "b"), (2, "c"), (2, "C"),
+    ]  # fmt: skip

@@ -25,7 +25,6 @@ from allcores.pipelines.run import PipelinePool, PipelineWork
 from allcores.pipelines.side_outputs import SideOutputs
 from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics, table_text
-from allcores.runs.rows_outcome import RowsOutcome
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import (
     check_file,
@@ -34,9 +33,9 @@ from allcores.sinks.destination import (
     check_not_appended,
     looked_up,
 )
-from allcores.sinks.json_stream import STDOUT, JsonLinesSink
+from allcores.sinks.json_stream import STDOUT, JsonLinesSink, failure_record
 from allcores.sinks.json_text import JsonFunction, NotJson
-from allcores.sinks.many_rows import ROWS, taken_apart
+from allcores.sinks.many_rows import ROWS, failures_in, taken_apart
 from allcores.sources.base import Source
 from allcores.sources.chain import reported
 
@@ -222,6 +221,9 @@ class _PipeRunner(Runner):
                 except NotJson as error:  # a name that an earlier row has given to a file
                     self.ending = RunExit(Exit.STOPPED, f"stopped at item {outcome.index}: {error}")
                     return
+                if not outcome.ok:
+                    for record in failures_in(failure_record(outcome), skipped=False):
+                        sink.write_failure(record)
                 if not outcome.ok and spec.is_end(outcome):
                     self.stop_at(outcome)
                     return
@@ -254,7 +256,7 @@ class PipeSummary(Summary):
 
 
 def _rows(outcome: Outcome[str]) -> Iterator[tuple[int, Outcome[Any]]]:
-    """An outcome for each row of an item, and for its failure, each with the number of its output."""
+    """An outcome for each row of an item, each with the number of its output."""
     line = outcome.value if outcome.ok else getattr(outcome, "extra", {}).get(ROWS, "")
     for number, row in taken_apart(line or ""):
         yield (
@@ -263,6 +265,3 @@ def _rows(outcome: Outcome[str]) -> Iterator[tuple[int, Outcome[Any]]]:
                 outcome.index, Kind.OK, row, attempts=outcome.attempts, seconds=outcome.seconds, worker=outcome.worker
             ),
         )
-    if not outcome.ok:
-        extra = {name: value for name, value in getattr(outcome, "extra", {}).items() if name != ROWS}
-        yield 0, RowsOutcome(*(getattr(outcome, name) for name in Outcome.__match_args__), extra=extra)

@@ -105,7 +105,7 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
     hooks.started(stream)
     with contextlib.ExitStack() as last, stream, contextlib.ExitStack() as stack:
         last.callback(close_reading, reading, unless=work.source)
-        live = _told_apart(_live(stream, work, hooks, counts, whole))
+        live = work.shown(_told_apart(_live(stream, work, hooks, counts, whole)))
         entries: Callable[[], Iterable[Block | Lost]]
         output: str | None = work.sink.path
         failed: OSError | None = None

@@ -409,7 +409,7 @@ class RunSession:
         total = run_index.run_row().total
         try:
             sink.publish(
-                lambda: whole(entries(run_index, log), total, self.name),
+                lambda: self._work.shown(whole(entries(run_index, log), total, self.name)),
                 mark=self.name,
                 sync=self._journal.fsync != "never",
             )

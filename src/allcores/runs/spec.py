@@ -18,6 +18,7 @@ from allcores.runs.rows import RunRow
 from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.batches import wrapped
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
+from allcores.sinks.many_rows import ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,15 @@ class RunSpec:
             if path:
                 items = items_survive(os.fspath(path), items)
         return items
+
+    def shown(self, entries: Iterable[Block | Lost]) -> Iterable[Block | Lost]:
+        """What of a run's entries the output gets: failures only if they are to be recorded.
+
+        Of a pipeline its sink says that, for each stage has a say of its own.
+        """
+        if self.on_error != "skip" or self.stops_at is not None:
+            return entries
+        return (entry for entry in entries if isinstance(entry, Block) or ROWS in entry.record)
 
     def names_once(self, settled: Iterable[Block | Lost], places: Places | None = None) -> GivenNames | None:
         """What lets an item fail if it gave a name that another item has; None if the sink has no names.

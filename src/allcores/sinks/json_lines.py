@@ -18,8 +18,8 @@ class JsonLinesFile:
     """A file with a line of JSON for each item.
 
     Args:
-        records: A full record for each item, also for one that failed, rather than the value alone. A suffix of
-            compression (.gz, .zst …) is obeyed.
+        records: A full record for each item rather than the value alone; with `on_error="record"` also for one that
+            failed. A suffix of compression (.gz, .zst …) is obeyed.
     """
 
     looks_twice = False

@@ -154,8 +154,15 @@ class JsonLinesSink:
     def write(self, outcome: Outcome[Any]) -> None:
         """Take one outcome. Raises OutputError if this or an earlier one could not be written."""
         line = self._line(outcome)
-        if line is None:
-            return
+        if line is not None:
+            self._put(line)
+
+    def write_failure(self, record: dict[str, Any]) -> None:
+        """Take the record of a failure, as `failure_record` makes it. Raises OutputError as above."""
+        if self.records:
+            self._put(to_json(record) + "\n")
+
+    def _put(self, line: str) -> None:
         if self._terminal:
             line = safe_json(line)
         with self._lock:

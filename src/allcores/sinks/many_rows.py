@@ -167,7 +167,7 @@ class ManyRows:
         for number in reversed(range(len(self.outputs))):
             output = self.outputs[number]
             try:
-                output.publish(unfolded(entries, number, output), mark=mark, sync=sync)
+                output.publish(unfolded(entries, number, output, skipped=False), mark=mark, sync=sync)
             except OSError as error:
                 if number == 0:
                     raise
@@ -216,7 +216,7 @@ def _check_apart(outputs: Sequence[WholeSink]) -> None:
                 )
 
 
-def unfolded(entries: Entries, number: int, output: WholeSink) -> Entries:
+def unfolded(entries: Entries, number: int, output: WholeSink, *, skipped: bool = True) -> Entries:
     """What one output gets: each row as if it were an item's.
 
     In a folder, files without names are called by the number of their row; records tell the item.
@@ -225,6 +225,7 @@ def unfolded(entries: Entries, number: int, output: WholeSink) -> Entries:
         entries: With lines as `joined` makes them.
         number: Of the output.
         output: Where the rows go.
+        skipped: With failures that are to be left out of the output.
     """
     records = output.takes_failures
     numbered = isinstance(output, FolderOfFiles)
@@ -240,7 +241,7 @@ def unfolded(entries: Entries, number: int, output: WholeSink) -> Entries:
                     yield _block(row_number if numbered else entry.index, rows)
                 row_number += len(rows)
                 if records and number == 0:
-                    yield from _failures(entry)
+                    yield from (Lost(entry.index, record) for record in failures_in(entry.record, skipped=skipped))
                 continue
             for start, rows, details in _rows_of(entry, number, apart=records):
                 if details is not None:
@@ -284,9 +285,14 @@ def _each(index: int, rows: Sequence[str], details: tuple[int, int, float] | Non
         yield Block(index, 1, (row + "\n").encode(), [details or (1, -1, 0.0)])
 
 
-def _failures(entry: Lost) -> Iterator[Lost]:
-    """The failures of an item, as its record has them, without its rows."""
-    record = {name: value for name, value in entry.record.items() if name not in (ROWS, MORE)}
-    yield Lost(entry.index, record)
-    for more in entry.record.get(MORE, ()):
-        yield Lost(entry.index, more)
+def failures_in(record: dict[str, Any], *, skipped: bool) -> Iterator[dict[str, Any]]:
+    """The failures of an item, a record of each, as that of the item has them, without its rows.
+
+    Args:
+        record: Of the item.
+        skipped: Also those that are to be left out of the output, as their stage says.
+    """
+    first = {name: value for name, value in record.items() if name not in (ROWS, MORE)}
+    for each in (first, *record.get(MORE, ())):
+        if skipped or each.get("on_error") != "skip":
+            yield each
