@@ -12,6 +12,7 @@ import pytest
 
 import allcores
 from allcores.cli.main import main
+from allcores.sources.text_files import JsonLines
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,20 @@ def test_names_that_are_one_column_are_no_value_less(pool: allcores.Pool, capsys
     assert "'a' and 'A', which are one column in SQLite" in capsys.readouterr().err
     assert main(["runs", "--runs-dir", "runs", "export", "latest", "-o", "out.csv"]) == 0
     assert Path("out.csv").read_text().splitlines() == ["a,A", "0,", "1,-1", "2,-2"]
+
+
+def test_bad_records_that_were_left_out_stay_so(pool: allcores.Pool) -> None:
+    """Items behind them have other numbers where they are none: that cannot be accepted, the other way round it can."""
+    Path("in.jsonl").write_text('{"n": 1}\nno JSON\n{"n": 5}\n{"n": 6}\n')
+    skipping = JsonLines("in.jsonl", bad_records="skip")
+    pool.run(text, skipping, "out.jsonl", journal=journal(), on_error="skip")
+    Path("mended").touch()
+    again = {"retry_failed": True, "accept_changes": True}
+    with pytest.raises(allcores.RunChanged, match="--bad-records skip"):
+        pool.run(text, "in.jsonl", "out.jsonl", journal=journal(**again), on_error="skip")
+    pool.run(text, skipping, "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
+    assert Path("out.jsonl").read_text() == '"text 1"\n"text 5"\n"text 6"\n'
+    with pytest.raises(allcores.UsageError, match="line 2: not JSON"):
+        pool.run(text, "in.jsonl", "second.jsonl", journal=journal())
+    result = pool.run(text, skipping, "second.jsonl", journal=journal(accept_changes=True))
+    assert (result.ok, result.skipped) == (3, 1)

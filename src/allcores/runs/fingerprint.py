@@ -87,6 +87,14 @@ def are_kept_alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return all(old[part] == new[part] for part in old.keys() & new.keys())
 
 
+def leaves_out_less(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether bad records of an input were left out, and have no index, that are to end the run now."""
+    skipped, still = (
+        any(part.get("bad_records") == "skip" for part in each["source"]["parts"]) for each in (before, now)
+    )
+    return skipped and not still
+
+
 def _forms(sink: dict[str, Any]) -> dict[str, bool]:
     if not sink:
         return {}

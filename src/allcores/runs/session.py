@@ -16,7 +16,7 @@ from allcores.outcome import Kind
 from allcores.runs import directory
 from allcores.runs.base import RunPool
 from allcores.runs.disk import is_full
-from allcores.runs.fingerprint import are_kept_alike, differences
+from allcores.runs.fingerprint import are_kept_alike, differences, leaves_out_less
 from allcores.runs.going_back import go_back_to_state, is_all_there
 from allcores.runs.index import RunIndex
 from allcores.runs.lock import RunLock
@@ -156,6 +156,8 @@ class RunSession:
             lost = "Its outcomes are kept in another form than that output takes"
         elif not self._keyed and self._run_index.last_slot_of_keys() >= 0:
             lost = "Its outcomes are those of keys or paths, and not of places in the input"
+        elif not self._keyed and leaves_out_less(run_row.identity, self._identity):
+            lost = "Its items are counted without the bad records, which are to be left out again (--bad-records skip)"
         if lost or not self._journal.accept_changes:
             raise self._changed(found, lost)
         self._accepted = True
