@@ -120,6 +120,29 @@ def test_one_whose_length_cannot_be_had_is_an_input(pool: allcores.Pool, kept: b
     assert (result.ok, lines()) == (2, [1, 2])
 
 
+class Numbered:
+    """What a data set of PyTorch is: it has numbered items, and no `__iter__`."""
+
+    def __len__(self) -> int:
+        return ITEMS
+
+    def __getitem__(self, number: int) -> int:
+        if number >= ITEMS:
+            raise IndexError(number)
+        return number
+
+
+def test_what_has_numbered_items_is_an_input(pool: allcores.Pool) -> None:
+    """As it is one of `map`, of Python's and of ours."""
+    given: Any = Numbered()
+    assert pool.map(abs, given) == list(range(ITEMS))
+    pool.run(refuse_some, given, "out.jsonl", journal=journal(), on_error="skip")
+    Path("mended").touch()
+    assert pool.run(refuse_some, given, "out.jsonl", journal=journal(retry_failed=True)).ok == ITEMS
+    assert lines() == list(range(ITEMS))
+    assert list(allcores.Pipeline().map(abs).imap(given, backend="serial")) == list(range(ITEMS))
+
+
 # --- rows that are filled anew --------------------------------------------------------------------
 
 

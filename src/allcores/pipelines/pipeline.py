@@ -486,9 +486,11 @@ def _records(source: Any) -> Iterable[Any]:
         from allcores.sources.open import source_of
 
         return source_of(source)
-    if not isinstance(source, Iterable):
+    # What has numbered items alone can be iterated as well, see `source_of`.
+    if not isinstance(source, Iterable) and not hasattr(type(source), "__getitem__"):
         raise UsageError(f"{source!r} is no source: give a path, a pattern, or anything that can be iterated")
-    return source
+    records: Iterable[Any] = source
+    return records
 
 
 def _scan(fn: Callable[[Any, Any], Any], initial: Any) -> operators.Operator:

@@ -111,9 +111,11 @@ def source_of(given: Any) -> Iterable[Any]:
         return from_inputs([path])
     if isinstance(given, bytes | bytearray):
         raise UsageError("bytes are no source, whose items are numbers: give a path as text (os.fsdecode), or a list")
-    if not isinstance(given, Iterable):
+    # What has numbered items alone can be iterated, too (a data set of PyTorch, say), and does not say so.
+    if not isinstance(given, Iterable) and not hasattr(type(given), "__getitem__"):
         raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
-    return given
+    source: Iterable[Any] = given
+    return source
 
 
 def format_of(name: str) -> Format:
