@@ -172,3 +172,12 @@ def test_commands_on_a_real_terminal(
         main(arguments)
         found = capfd.readouterr()
         assert found.out + found.err and not commands(found.out + found.err), arguments
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_what_a_terminal_has_no_sign_for_is_an_escape(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Where a person works in another encoding than UTF-8 a list of runs is shown all the same."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
+    show("work:f \N{RIGHTWARDS ARROW} out.jsonl, \N{LATIN SMALL LETTER A WITH DIAERESIS}")
+    assert raw.getvalue().decode(encoding).startswith("work:f \\u2192 out.jsonl, ")

@@ -95,7 +95,13 @@ def check_stdout() -> None:
 def show(text: str) -> None:
     """Write for people what they asked for: lines on standard output."""
     check_stdout()
-    click.echo(safe_text(text))
+    text = safe_text(text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # as on standard error: what a terminal of another language has no sign for is escaped
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text)
 
 
 def say(text: str) -> None:
