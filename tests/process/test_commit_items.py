@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -159,3 +160,30 @@ def test_a_commit_whose_time_never_comes(tmp_path: Path, seconds: float) -> None
     with allcores.Pool(backend="serial") as pool:
         assert pool.run(abs, range(10), tmp_path / "out.jsonl", journal=journal).ok == 10
     assert (tmp_path / "out.jsonl").read_text() == "".join(f"{n}\n" for n in range(10))
+
+
+def test_a_program_that_is_stopped_while_it_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes nothing for a moment, in which hours pass for the program: that is no disk that takes nothing."""
+    waited, looks = threading.Event(), 0
+
+    def hours_later() -> float:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            waited.set()
+        return 10_000.0 * looks
+
+    def slow(at: str) -> None:
+        if at == "commit.begin":
+            assert waited.wait(PATIENCE_S)
+
+    monkeypatch.setattr("allcores.runs.writer.monotonic", hours_later)
+    monkeypatch.setattr("allcores.runs.writer.MOST_WAITING", 5)
+    journal = allcores.Journal(folder=tmp_path / "runs", commit_s=3_600.0, commit_items=5)
+    failpoints.install(slow)
+    try:
+        with allcores.Pool(backend="serial") as pool:
+            result = pool.run(abs, range(50), tmp_path / "out.jsonl", journal=journal)
+    finally:
+        failpoints.install(None)
+    assert result.ok == 50 and waited.is_set()

@@ -50,6 +50,8 @@ MANY = 50_000
 MANY_CHARACTERS = 8 * 1024 * 1024
 #: seconds for which the consumer waits for a disk that takes nothing, before it gives up
 STUCK_S = 600.0
+#: seconds between two looks whether there is room
+LOOK_S = 1.0
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -147,14 +149,17 @@ class Writer:
             raise self.error
 
     def _wait_for_room(self) -> None:
-        patience = monotonic() + STUCK_S
+        left = STUCK_S
         while len(self._waiting) >= MOST_WAITING or self._characters >= MOST_CHARACTERS:
             if self.error is not None:
                 raise self.error
-            if monotonic() > patience:
+            if left <= 0:
                 raise JournalError(f"the disk took nothing of the journal for {STUCK_S:g} s", run=self._name)
-            self._room.wait(1.0)
+            began = monotonic()
+            self._room.wait(LOOK_S)
             self._room.clear()
+            # The time in which the program is stopped (Ctrl-Z, a container that is paused) is none of the disk's.
+            left -= min(monotonic() - began, 2 * LOOK_S)
 
     # --- the thread's side ---
 
