@@ -192,6 +192,24 @@ def test_a_shape_that_is_none(tmp_path: Path) -> None:
         slices.npy(path)
 
 
+def test_a_data_set_behind_a_link_is_what_the_link_leads_to(tmp_path: Path) -> None:
+    """Also one in another file, by whose name there is something else in this one."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["deep/numbers"] = [1.0, 2.0]
+    with h5py.File(tmp_path / "main.h5", "w") as file:
+        file["deep/numbers"] = [0.0, 0.0]
+        file["linked"] = h5py.ExternalLink("other.h5", "/deep/numbers")
+        file["soft"] = h5py.SoftLink("/deep/numbers")
+    found = {name: slices.hdf5(tmp_path / "main.h5", name)[0] for name in ("linked", "/soft", "deep/numbers")}
+    assert {name: each.load().tolist() for name, each in found.items()} == {
+        "linked": [1.0, 2.0],
+        "/soft": [0.0, 0.0],
+        "deep/numbers": [0.0, 0.0],
+    }
+    assert repr(found["linked"]).endswith("main.h5:/linked[0:2]")
+
+
 def test_damaged_files_of_hdf5(tmp_path: Path) -> None:
     """Whatever the library raises, and wherever it comes upon the damage: a sentence."""
     path = hdf5(tmp_path)

@@ -24,7 +24,7 @@ class Hdf5File(SlicedFile):
     """A data set, sliced along its first axis.
 
     Attributes:
-        dataset: Its full name in the file.
+        dataset: Its full name in the file, which may be that of a link.
     """
 
     stamp: Stamp
@@ -74,7 +74,9 @@ def _slices(stamp: Stamp, file: Any, dataset: str | None, rows: int | None) -> S
     # A chunk of the file is decompressed as a whole: two workers that share one would both do it.
     multiple = found.chunks[0] if found.chunks else 1
     step = rows_per_slice(rows, row_bytes, multiple=multiple)
-    return Slices(Hdf5File(stamp, found.name), found.shape[0] if row_bytes else 0, step)
+    # The way that was asked for: where that is a link into another file, the data set's own name is one of that file.
+    name = f"/{dataset.strip('/')}"
+    return Slices(Hdf5File(stamp, name), found.shape[0] if row_bytes else 0, step)
 
 
 def _reason(error: Exception) -> str:
