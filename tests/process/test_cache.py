@@ -179,6 +179,44 @@ REACHED = {
         def f(x): return Alias().scaled(x)
         """
     ),
+    "manager as decorator": (
+        """
+        import contextlib
+        class Scaled(contextlib.ContextDecorator):
+            now = None
+            def __init__(self, factor): self.factor = factor
+            def __enter__(self): Scaled.now = self.factor
+            def __exit__(self, *_): Scaled.now = None
+        @Scaled(CHANGED)
+        def f(x): return x * Scaled.now
+        """
+    ),
+    "function of a manager as decorator": (
+        """
+        import contextlib
+        NOW = []
+        @contextlib.contextmanager
+        def scaled(factor, *, more):
+            NOW.append(factor + more)
+            yield
+            NOW.clear()
+        @scaled(CHANGED, more=0)
+        def f(x): return x * NOW[0]
+        """
+    ),
+    "what a manager does": (
+        """
+        import contextlib
+        NOW = []
+        @contextlib.contextmanager
+        def scaled():
+            NOW.append(CHANGED)
+            yield
+            NOW.clear()
+        @scaled()
+        def f(x): return x * NOW[0]
+        """
+    ),
     "table of functions": (
         """
         def scaled(x): return x * CHANGED

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from struct import Struct
 from types import (
     CodeType,
@@ -63,6 +64,8 @@ _BASES = "__orig_bases__"
 _DESCRIPTORS = (
     property, staticmethod, classmethod, functools.partial, functools.partialmethod, functools.cached_property,
 )  # fmt: skip
+#: what a function with `@contextmanager` returns: a decorator, too
+_MANAGER: Any = type(contextmanager(lambda: iter(()))())
 _CHANGEABLE = frozenset({dict, OrderedDict, defaultdict, list, set, deque})
 _MISSING = object()
 
@@ -174,6 +177,10 @@ class Facts:
             return [self._part(kind, False), self._part(wrapped, strict), held]
         if isinstance(value, MappingProxyType):
             return ["mappingproxy", self._bound(dict(value), strict)]
+        if isinstance(value, _MANAGER):
+            # Of a decorator: it is made anew for each call, of these.
+            named = [(name, self._bound(each, strict)) for name, each in sorted(value.kwds.items())]
+            return ["manager", self._bound(value.func, strict), [self._bound(a, strict) for a in value.args], named]
         if isinstance(value, functools.cached_property):
             return ["cached_property", self._bound(value.func, strict)]
         if isinstance(value, functools.partialmethod):
@@ -204,12 +211,23 @@ class Facts:
             self._holder(value)
             # Made of the user's function by a decorator of a library.
             found = [name_of(value), self._part(wrapped, strict)]
+            # What the decorator was given: a wrapper has it in its closure, with what it keeps for itself.
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+            found += [(name, self._around(name, _content(cell))) for name, cell in cells]
             registry = getattr(value, "registry", None)
             if isinstance(registry, MappingProxyType):  # functools.singledispatch
                 ways = [(self._bound(kind, False), self._bound(way, strict)) for kind, way in registry.items()]
                 found.append(sorted(ways, key=repr))
             return found
         return name_of(value)
+
+    def _around(self, name: str, value: Any) -> Any:
+        """What a decorator of a library has in its wrapper, beside the user's function."""
+        if type(value) in _CHANGEABLE and not _CACHES.isdisjoint(name.lower().split("_")):
+            return type(value).__qualname__
+        if isinstance(value, _MANAGER):
+            return self._bound(value, False)
+        return self._state(value)
 
     def _number(self, part: Any, key: Any, strict: bool) -> Any:
         number = self._numbers.get(key)
