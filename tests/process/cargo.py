@@ -77,6 +77,10 @@ def fill(part: Any) -> int:
     return os.getpid()
 
 
+def fill_none(part: Any) -> None:
+    raise ValueError("not in sequence")
+
+
 def bump(counter: Any) -> None:
     for _ in range(100):
         counter.add()

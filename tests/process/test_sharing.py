@@ -199,6 +199,14 @@ class TestEmptyShared:
         part(expected)[...] = pid
         assert (out == expected).all()
 
+    def test_its_memory_goes_after_a_map_that_failed(self, workers: Pool) -> None:
+        """Of which a worker had parts that it did not begin with."""
+        out = workers.empty_shared((64, 1 << 14), "int64")
+        with pytest.raises(ValueError, match="in sequence"):
+            workers.map(cargo.fill_none, list(out), chunk=1)
+        del out
+        assert shared_bytes(workers, 0) == 0
+
     def test_what_is_computed_from_it_is_ordinary(self, workers: Pool) -> None:
         out = workers.empty_shared(100)
         assert type(out + 1) is np.ndarray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from allcores.shared_memory import repeats
 from allcores.shared_memory.arena import RANGE, SPAN, Arena
 from allcores.shared_memory.buffers import MARK, PRIVATE, BufferedPickle, Decoder, Encoder, loads, unchanging
+from allcores.shared_memory.objects import SharedObjects
 from allcores.system import posix
 
 np = pytest.importorskip("numpy")
+empty_shared = pytest.importorskip("allcores.shared_memory.arrays").empty_shared
 
 BUDGET = 4 << 20
 
@@ -97,6 +100,48 @@ def test_a_buffered_pickle_that_is_not_opened_says_so(ends: Ends) -> None:
     buffered_pickle = ends.pack([np.ones(10_000), np.ones(20_000)])
     ends.decoder.skip(buffered_pickle.data)
     assert ends.dead == list(buffered_pickle.leases)
+
+
+def test_what_is_only_named_is_given_back_too(ends: Ends) -> None:
+    """An array that workers fill together has its place in the stream, which may not be opened, or not to its end."""
+    shared_objects = SharedObjects(ends.arena, RANGE - SPAN, SPAN)
+    ends.encoder.find = shared_objects.find
+    array = empty_shared(shared_objects, 1000, "int64")
+    buffered_pickle = ends.pack([array[:10], array[500:]])
+    ends.decoder.skip(buffered_pickle.data)
+    assert ends.dead == list(buffered_pickle.leases)
+    ends.dead.clear()
+    for refuses_first in (True, False):
+        buffered_pickle = ends.pack([Refuses(), array] if refuses_first else [array, Refuses()])
+        with pytest.raises(ValueError, match="refused"):
+            ends.decoder.loads(buffered_pickle.data)
+        gc.collect()
+        assert ends.dead == list(buffered_pickle.leases)
+        ends.dead.clear()
+    (found,) = ends.decoder.loads(ends.pack([array]).data)
+    found[3] = 7
+    assert array[3] == 7
+    assert not ends.dead
+    del found
+    gc.collect()
+    assert len(ends.dead) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs signals")
+def test_a_signal_that_comes_while_a_block_is_taken_costs_none(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler runs right after the section in which the block was taken, and raises."""
+    monkeypatch.setattr(ends.arena, "drop", lambda _: signal.raise_signal(signal.SIGALRM))
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    try:
+        with pytest.raises(TimeoutError):
+            ends.encoder.take(10_000)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert ends.leased() == 0
+
+
+def out_of_time(number: int, frame: object) -> None:
+    raise TimeoutError
 
 
 def test_private_views_are_copied_when_they_are_written_to(ends: Ends) -> None:

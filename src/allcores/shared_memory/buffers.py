@@ -207,7 +207,8 @@ class Encoder:
     @staticmethod
     def _wrap(body: bytes | Place, places: list[Place | memoryview], batch: _Batch) -> BufferedPickle:
         size = batch.size + (len(body) if isinstance(body, bytes) else body[3])
-        return BufferedPickle(MARK + pickle.dumps((body, places), 5), size, batch.leases)
+        # What the stream names is told as well: a receiver that does not open it, or not to its end, gives it back.
+        return BufferedPickle(MARK + pickle.dumps((body, [*places, *batch.named]), 5), size, batch.leases)
 
     def take(self, need: int) -> tuple[Lease, bool] | None:
         """A block of `need` bytes, and whether it is warm; None if there is none to be had."""
@@ -218,9 +219,9 @@ class Encoder:
                 self._collect()
                 taken = self._allocator.take(need)
             self.arena.drop(self._allocator)
-        if taken is None:
-            return None
-        return Lease(taken.block, need, self._returned), taken.warm
+            # In here: a signal's handler that raises at the end of the section must not cost the block.
+            found = None if taken is None else (Lease(taken.block, need, self._returned), taken.warm)
+        return found
 
     def _collect(self) -> None:
         returned = self._returned
@@ -249,17 +250,18 @@ class Encoder:
 class _Batch:
     """What one object's pickle leaves outside of its stream.
 
-    parts: out-of-band buffers in their order, as places if they are shared already. leases: what keeps
-    those. size: bytes of the others.
+    parts: out-of-band buffers in their order, as places if they are shared already. named: places that are in the
+    stream. leases: what keeps both. size: bytes of the other buffers.
     """
 
-    __slots__ = ("_least", "_to_parent", "find", "leases", "parts", "size")
+    __slots__ = ("_least", "_to_parent", "find", "leases", "named", "parts", "size")
 
     def __init__(self, find: Find | None, least: int | None, *, to_parent: bool = False) -> None:
         self.find = find
         self._least = least
         self._to_parent = to_parent
         self.parts: list[Place | memoryview] = []
+        self.named: list[Place] = []
         self.leases: dict[int, object] = {}
         self.size = 0
 
@@ -273,6 +275,7 @@ class _Batch:
 
     def _again(self) -> None:
         self.parts.clear()
+        self.named.clear()
         self.leases.clear()
         self.size = 0
 
@@ -281,7 +284,7 @@ class _Batch:
             raw = buffer.raw()
         except BufferError:  # not contiguous: its owner pickles a copy
             return True
-        place = self.place_of(raw)
+        place = self._shared_place(raw)
         if place is not None:
             self.parts.append(place)
             return False
@@ -292,7 +295,13 @@ class _Batch:
         return False
 
     def place_of(self, raw: memoryview) -> Place | None:
-        """Where it is shared, if it is; from here on it is kept for the receiver."""
+        """Where it is shared, if it is, for the stream to name; from here on it is kept for the receiver."""
+        place = self._shared_place(raw)
+        if place is not None:
+            self.named.append(place)
+        return place
+
+    def _shared_place(self, raw: memoryview) -> Place | None:
         found = self.find(raw) if self.find is not None else None
         if found is None:
             return None
