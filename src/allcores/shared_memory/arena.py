@@ -7,9 +7,11 @@ well limit its own). Having no name, it leaves nothing behind: it is gone with t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import sys
 
 from allcores.shared_memory.allocator import Allocator, Block
 from allcores.system import deferral, posix
@@ -28,6 +30,8 @@ RANGE = 1 << 62
 PIECE = 8 << 20
 #: Blocks that a process keeps mapped although nothing refers to them.
 MOST_MAPPED = 256
+#: Files of closed pools that a process keeps open for what it views. More takes descriptors from the program.
+MOST_LEFT = 64
 
 
 class _Mapping:
@@ -36,22 +40,54 @@ class _Mapping:
     Not an `mmap.mmap`: before Python 3.13 each of those holds a descriptor of its own.
     """
 
-    __slots__ = ("_unmap", "address", "size")
+    __slots__ = ("_unmap", "address", "block", "is_private", "left", "size")
 
-    def __init__(self, descriptor: int, offset: int, size: int, flags: int) -> None:
+    def __init__(self, descriptor: int, block: Block, flags: int) -> None:
         self.size = 0
-        self.address, self._unmap = posix.map_memory(descriptor, offset, size, flags)
-        self.size = size
+        self.block = block
+        self.is_private = flags == mmap.MAP_PRIVATE
+        #: the arena is closed, and this is what is left of it
+        self.left: _Left | None = None
+        self.address, self._unmap = posix.map_memory(descriptor, block.offset, block.capacity, flags)
+        self.size = block.capacity
 
     def __del__(self) -> None:
         if self.size:
             self._unmap(self.address, self.size)
+            if self.left is not None:
+                self.left.give_up(self.block)
 
     def base(self) -> Any:
         """An object that exports the memory and keeps it mapped."""
         base = (ctypes.c_ubyte * self.size).from_address(self.address)
         base.mapping = self  # type: ignore[attr-defined]
         return base
+
+
+class _Left:
+    """The file of a closed arena, open for as long as something of it is viewed; the arena knows by whom."""
+
+    #: of this process
+    count = 0
+
+    def __init__(self, arena: Arena, descriptor: int) -> None:
+        self.descriptor = -1
+        self.arena = arena
+        self._pid = os.getpid()
+        self.descriptor = posix.move_fd_high(os.dup(descriptor))
+        _Left.count += 1
+
+    def give_up(
+        self, block: Block, ends: Callable[[], bool] = sys.is_finalizing, process: Callable[[], int] = os.getpid
+    ) -> None:
+        """No memory for a block that nobody views any more; in a fork of the process it is not for that to say."""
+        if not ends() and process() == self._pid:
+            posix.punch_hole(self.descriptor, *block)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if self.descriptor >= 0:
+            close(self.descriptor)
+            type(self).count -= 1
 
 
 class Arena:
@@ -70,6 +106,7 @@ class Arena:
         self._private: dict[Block, _Mapping] = {}
         #: weak references to what views hold, by their own id: kept until they ring
         self._watched: dict[int, ref[Any]] = {}
+        self._left: ref[_Left] | None = None
 
     @staticmethod
     def start(worker: int) -> int:
@@ -101,7 +138,7 @@ class Arena:
                     # Views keep what they need mapped by themselves.
                     del self._maps[next(iter(self._maps))]
                 descriptor = self._check(self.descriptor_of(block.offset))
-                known = self._maps[block] = _Mapping(descriptor, block.offset, block.capacity, mmap.MAP_SHARED)
+                known = self._maps[block] = _Mapping(descriptor, block, mmap.MAP_SHARED)
             return known
 
     def view(self, block: Block, died: Callable[[], None], *, private: bool = False) -> memoryview:
@@ -123,7 +160,7 @@ class Arena:
         if kept is not None:
             return kept
         descriptor = self._check(self.descriptor_of(block.offset))
-        return _Mapping(descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
+        return _Mapping(descriptor, block, mmap.MAP_PRIVATE)
 
     def _keep(self, block: Block, mapping: _Mapping, died: Callable[[], None]) -> None:
         """Nothing refers to a private mapping any more: the same block may be asked for again.
@@ -200,9 +237,46 @@ class Arena:
                 self._maps.pop(block, None)
             self.give_up(block.offset, block.capacity)
 
+    def views(self) -> list[Any]:
+        """What views of others' blocks, and of shared ones, hold: as long as it is there, these are not used again."""
+        found = (each() for each in list(self._watched.values()))
+        return [base for base in found if base is not None and base.mapping.block.offset >= self.start(1)]
+
+    def part(self) -> list[Any]:
+        """The views, right before this process is forked: what is written to one of a result stays with who writes it.
+
+        As with all other memory. What is shared stays so.
+        """
+        views = self.views()
+        left = None if self._left is None else self._left()
+        if left is None and not self._open:
+            return views
+        descriptor = self.descriptor if left is None else left.descriptor
+        for base in views:
+            mapping = base.mapping
+            if mapping.is_private or mapping.block.offset >= RANGE - SPAN:
+                continue
+            with self._lock:
+                # Who views this block next, filled anew, maps it anew.
+                self._maps.pop(mapping.block, None)
+            with contextlib.suppress(OSError):
+                posix.map_privately(mapping.address, descriptor, *mapping.block)
+                mapping.is_private = True
+        return views
+
     def close(self) -> None:
-        """Let go of what is mapped. Views stay good for as long as they live."""
+        """Let go of what is mapped. Views stay good for as long as they live, and have the file kept open."""
         self._open = False
         with self._lock:
             self._maps.clear()
             self._private.clear()
+        views = self.views()
+        # Without a descriptor more, nothing is given back before the last of them is gone.
+        if views and _Left.count < MOST_LEFT:
+            import weakref
+
+            with contextlib.suppress(OSError):
+                left = _Left(self, self.descriptor)
+                self._left = weakref.ref(left)
+                for base in views:
+                    base.mapping.left = left

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from allcores.failpoints import failpoint
 from allcores.limits import Limits
+from allcores.shared_memory import forked_copies
 from allcores.shared_memory.allocator import Block
 from allcores.shared_memory.arena import RANGE, SPAN, Arena
 from allcores.shared_memory.buffers import LARGE_ITEM, PRIVATE, BufferedPickle, Decoder, Encoder
@@ -116,12 +117,13 @@ class ParentMemory:
 
     def __init__(self, descriptor: int, memory: int, workers: int, board_bytes: int) -> None:
         self.arena = Arena(descriptor)
+        forked_copies.watch(self.arena)
         self.encoder = Encoder(self.arena, Arena.start(0), SPAN, memory // 2, LARGE_ITEM)
         #: bytes of blocks that one worker may keep
         self.share = memory // 2 // workers
         self.shared_objects = SharedObjects(self.arena, RANGE - SPAN, SPAN)
         self.encoder.find = self.shared_objects.find
-        self.encoder.repeat_cache = RepeatCache()
+        self.encoder.repeat_cache = self._repeat_cache = RepeatCache()
         #: worker -> what it was sent by way of blocks and has not given back, by the blocks' offsets
         self._lent: dict[int, dict[int, list[object]]] = {}
         #: worker -> what it sent by way of blocks
@@ -202,6 +204,7 @@ class ParentMemory:
 
     def sweep(self) -> None:
         """No memory for what workers that are gone have sent, as soon as it is not viewed any more."""
+        forked_copies.look(now=False)
         if self._orphans:
             for received_blocks in [each for each in self._orphans if not each.orphan()]:
                 self._orphans.remove(received_blocks)
@@ -209,6 +212,8 @@ class ParentMemory:
 
     def close(self) -> None:
         """No worker is left: what is still viewed keeps its memory, and nothing else does."""
+        forked_copies.look()
+        self._repeat_cache.forget()
         self._orphans = list(self._deliveries)
         self.sweep()
         self.arena.give_up(Arena.start(0), SPAN)

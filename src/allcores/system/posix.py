@@ -94,6 +94,26 @@ def map_memory(descriptor: int, offset: int, size: int, flags: int) -> tuple[int
     return address, libc.munmap
 
 
+#: of mmap(2)
+_FIXED = 0x10
+
+
+def map_privately(address: int, descriptor: int, offset: int, size: int) -> None:
+    """Put a private mapping of a range of a file in the place of a shared one of the same range, in one step (Linux).
+
+    What was written is there; what is written from now on is this process's own. Raises OSError.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    access, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | _FIXED
+    where = ctypes.c_void_p(address), ctypes.c_size_t(size)
+    if libc.mmap(*where, access, flags, descriptor, ctypes.c_int64(offset)) != address:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{os.strerror(number)}, mapping {size} bytes of shared memory")
+
+
 #: first bytes of an entry of pagemap (the highest in it): absent and not swapped out, or present and of a file
 _OF_THE_FILE = bytes(byte for byte in range(256) if not byte & 0xC0 or byte & 0xE0 == 0xA0)
 

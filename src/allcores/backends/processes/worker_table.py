@@ -384,4 +384,7 @@ class WorkerTable:
         if self.parent_memory is not None:
             self.parent_memory.close()
         self.board.close()
+        if self.parent_memory is not None:
+            # Results that are still viewed keep the file: it is to be no board any more, and to take no memory for one.
+            posix.punch_hole(self._board_descriptor, 0, size(self._slots))
         os.close(self._board_descriptor)

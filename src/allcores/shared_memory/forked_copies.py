@@ -1,0 +1,135 @@
+"""What a process that the program forks sees of blocks: as of all other memory, a copy of its own, of that moment.
+
+Blocks are mapped from a file, and what is mapped so is one for a process and its forks: each would see what the other
+writes to a result, and both what a worker puts there next, once the program has let go of it. So right before a fork
+
+- views of results become private mappings, of which each process copies the pages that it writes to;
+- all that is viewed is held, until the fork and what it forked in its turn are gone. They have an end of a pipe.
+
+    program ──fork──► child: its views, and the writing end
+       │                        │ ends, or becomes another program
+       └─ holds the views ◄─────┘ end of file: they may go
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+from allcores.shared_memory.arena import Arena
+from allcores.system import posix
+
+#: Between two looks at whether forks are gone, ns. More often costs rounds of a pool's loop system calls.
+LOOK_NS = 50_000_000
+
+
+class _Fork(NamedTuple):
+    """A fork of this process, or the wish for one.
+
+    Attributes:
+        descriptor: Where its end shows; -1: there was none to be had, and what it views is held for good.
+        views: What it views.
+    """
+
+    descriptor: int
+    views: Sequence[Any]
+
+    def is_over(self) -> bool:
+        """Whether nobody has the writing end any more."""
+        if self.descriptor < 0:
+            return False
+        try:
+            return not os.read(self.descriptor, 1)
+        except BlockingIOError:
+            return False
+
+
+#: those of this process's own pools
+_arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
+_forks: list[_Fork] = []
+#: one thread at a time looks
+_looking = threading.Lock()
+_looked_ns = 0
+#: by thread: the writing end that the process which it forks now is to have
+_writing: dict[int, int] = {}
+#: the writing ends of this process, if it is a fork
+_kept: list[int] = []
+
+
+def watch(arena: Arena) -> None:
+    """Blocks of this process's own pool are to be its own, in forks of it."""
+    _arenas.add(arena)
+
+
+def look(*, now: bool = True) -> None:
+    """Let go of what forks have viewed that are gone.
+
+    Args:
+        now: Also if that was done a moment ago.
+    """
+    global _looked_ns
+    if not _forks or (not now and monotonic_ns() - _looked_ns < LOOK_NS) or not _looking.acquire(blocking=False):
+        return
+    try:
+        _looked_ns = monotonic_ns()
+        over = [each for each in _forks if each.is_over()]
+        for each in over:
+            _forks.remove(each)
+            os.close(each.descriptor)
+    finally:
+        _looking.release()
+
+
+def _collected(phase: str, _: object) -> None:
+    """Garbage is being collected: a program that has closed its pools may do nothing else that we see."""
+    if phase == "stop":
+        look(now=False)
+
+
+def _before() -> None:
+    look()
+    views = [view for arena in list(_arenas) for view in arena.part()]
+    if not views:
+        return
+    if _collected not in gc.callbacks:
+        gc.callbacks.append(_collected)
+    try:
+        read, write = map(posix.move_fd_high, os.pipe())
+    except OSError:
+        _forks.append(_Fork(-1, views))
+        return
+    os.set_blocking(read, False)
+    _writing[threading.get_ident()] = write
+    _forks.append(_Fork(read, views))
+
+
+def _after_in_parent() -> None:
+    write = _writing.pop(threading.get_ident(), None)
+    if write is not None:
+        os.close(write)
+
+
+def _after_in_child() -> None:
+    global _looking
+    # Another thread may have been looking.
+    _looking = threading.Lock()
+    write = _writing.pop(threading.get_ident(), None)
+    if write is not None:
+        _kept.append(write)
+    # Those of forks at the same time, and of earlier ones.
+    for other in (*_writing.values(), *(each.descriptor for each in _forks)):
+        if other >= 0:
+            os.close(other)
+    _writing.clear()
+    _forks.clear()
+    # These are the parent's pools.
+    _arenas.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
