@@ -92,6 +92,7 @@ def test_what_is_changed(jobs: Jobs) -> None:
     jobs("retry", ids[0], code=1)  # it waits already
     assert json.loads(jobs("rm", "--state", "cancelled", "--json"))["count"] == 1
     assert "no job" in jobs("show", ids[1], code=2)
+    jobs("rm", ids[0], code=1)  # it has not ended
     assert json.loads(jobs("stats", "--json"))["total"] == 2
 
 

@@ -223,6 +223,24 @@ def test_chosen_jobs(client: Any, app: flask.Flask) -> None:
     )
 
 
+def test_what_waits_is_not_deleted_and_no_result_is_given_up(client: Any, app: flask.Flask) -> None:
+    """Whether all of a list was meant, a whole page was ticked, or a page was older than the job's end."""
+    store = store_of(app)
+    done, bad = ended(store, result=9), ended(store, State.FAILED)
+    waiting = store.submit("square", {"n": 1}).job
+    everything = [done.id, bad.id, waiting.id]
+    answer = send(client, "/bulk", what="retry", id=everything)
+    assert "did=retry&count=1&skipped=2" in answer.headers["Location"]
+    assert send(client, f"/job/{done.id}/retry").status_code == 409
+    assert store.get(done.id) == done
+    store.cancel([bad.id], "x")
+    (delete,) = (fields for button, fields in bulk_forms(client.get("/list").text).items() if "Delete" in button)
+    answer = client.post("/bulk", data=delete)
+    assert "did=delete&count=2&skipped=1" in answer.headers["Location"]
+    assert store.get(waiting.id) == waiting
+    assert "did=delete&count=0&skipped=1" in send(client, "/bulk", what="delete", id=waiting.id).headers["Location"]
+
+
 def test_lists_have_pages_and_say_what_was_searched(client: Any, app: flask.Flask) -> None:
     store = store_of(app)
     for number in range(60):

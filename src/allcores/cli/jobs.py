@@ -272,11 +272,11 @@ def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_m
         raise CommandError("which? name jobs, or a --state")
     store = open_store(where)
     if not states:
-        return _change(store, store.delete, job_ids, "removed", as_machine)
+        return _change(store, functools.partial(store.delete, queued=False), job_ids, "removed", as_machine)
     chosen = _filter(states, None, None, None)
     if any(not state.is_final for state in chosen.states):
         raise CommandError("only jobs that have ended can be removed: cancel the others first")
-    changed = store.delete(store.snapshot(chosen), by=user_name())
+    changed = store.delete(store.snapshot(chosen), by=user_name(), queued=False)
     return _tell(changed, "removed", as_machine)
 
 

@@ -58,10 +58,19 @@ def cancel(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[in
 
 def retry(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
     """Jobs that have come to an end are queued again, with all their attempts before them."""
+    return _queued_again(transaction, seqs, _FINAL)
+
+
+def retry_unsuccessful(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
+    """The same for those that did not succeed: a result is not given up."""
+    return _queued_again(transaction, seqs, [state for state in _FINAL if state != State.SUCCEEDED.value])
+
+
+def _queued_again(transaction: Transaction, seqs: Sequence[int], states: list[str]) -> list[int]:
     found = _changed(
         transaction,
         seqs,
-        _jobs.c.state.in_(_FINAL),
+        _jobs.c.state.in_(states),
         state=State.QUEUED.value,
         due=1,
         run_at=transaction.now,
@@ -82,8 +91,17 @@ def retry(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int
 
 def remove(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
     """Jobs that do not run are put aside, where they can be brought back from."""
+    return _put_aside(transaction, seqs, audit, _jobs.c.state != State.RUNNING.value)
+
+
+def remove_ended(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
+    """The same for those that have come to an end: what waits in the queue stays there."""
+    return _put_aside(transaction, seqs, audit, _jobs.c.state.in_(_FINAL))
+
+
+def _put_aside(transaction: Transaction, seqs: Sequence[int], audit: int, condition: ColumnElement[bool]) -> list[int]:
     within = _jobs.c.seq.in_(among(transaction.dialect, list(seqs)))
-    fitting = and_(within, _jobs.c.state != State.RUNNING.value)
+    fitting = and_(within, condition)
     found = list(transaction.connection.execute(select(_jobs.c.seq).where(fitting)).scalars())
     _move(transaction, _aside(transaction.now, audit), found)
     _without(transaction, _jobs, found)

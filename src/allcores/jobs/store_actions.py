@@ -26,13 +26,25 @@ class StoreActions(StoreReading):
         """Cancel queued jobs, and ask for the end of running ones; others are skipped."""
         return self._act("cancel", actions.cancel, which, by)
 
-    def retry(self, which: Collection[str] | Snapshot, by: str) -> Changed:
-        """Queue jobs that have come to an end again, at once and with all attempts before them; others are skipped."""
-        return self._act("retry", actions.retry, which, by)
+    def retry(self, which: Collection[str] | Snapshot, by: str, *, succeeded: bool = True) -> Changed:
+        """Queue jobs that have come to an end again, at once and with all attempts before them; others are skipped.
 
-    def delete(self, which: Collection[str] | Snapshot, by: str) -> Changed:
-        """Delete jobs that do not run; for ten minutes `undelete` brings them back. Others are skipped."""
-        return self._act("delete", actions.remove, which, by)
+        Args:
+            which: The jobs.
+            by: Who does it.
+            succeeded: Also those that have succeeded; their results are gone then.
+        """
+        return self._act("retry", actions.retry if succeeded else actions.retry_unsuccessful, which, by)
+
+    def delete(self, which: Collection[str] | Snapshot, by: str, *, queued: bool = True) -> Changed:
+        """Delete jobs that do not run; for ten minutes `undelete` brings them back. Others are skipped.
+
+        Args:
+            which: The jobs.
+            by: Who does it.
+            queued: Also those that have not run yet.
+        """
+        return self._act("delete", actions.remove if queued else actions.remove_ended, which, by)
 
     def undelete(self, audit: int, by: str) -> Changed:
         """Bring back what was deleted by the action of a row of the audit (`Changed.audit`); once more changes nothing.

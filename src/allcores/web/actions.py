@@ -62,7 +62,7 @@ def cancel(job_id: str) -> Any:
 def retry(job_id: str) -> Any:
     """Queue one job again."""
     found_job(job_id)
-    changed = current().store.retry([job_id], _user().name)
+    changed = current().store.retry([job_id], _user().name, succeeded=False)
     if not changed.count:
         raise Refused(409, "not_ended", "Only a job that ended without success is retried.")
     return _go(flask.url_for("allcores.job", job_id=job_id), "retry", changed)
@@ -73,7 +73,8 @@ def delete(job_id: str) -> Any:
     found = found_job(job_id)
     if not found.state.is_final:
         raise Refused(409, "not_ended", "Only a job that has ended is deleted: cancel it first.")
-    return _go(flask.url_for("allcores.jobs"), "delete", current().store.delete([job_id], _user().name))
+    changed = current().store.delete([job_id], _user().name, queued=False)
+    return _go(flask.url_for("allcores.jobs"), "delete", changed)
 
 
 def retry_failed_items(job_id: str) -> Any:
@@ -99,8 +100,14 @@ def bulk() -> Any:
             raise Refused(400, "too_many_chosen", f"{len(jobs):,} jobs were chosen: choose {MOST_CHOSEN} at most.")
         if not jobs:
             raise Refused(400, "none_chosen", "No job was chosen: tick some of them first.")
-    act = {"retry": store.retry, "cancel": store.cancel, "delete": store.delete}[what]
-    changed = act(jobs, _user().name)
+    by = _user().name
+    # What waits is not deleted, and no result is given up: nobody who ticks a whole page means that.
+    if what == "retry":
+        changed = store.retry(jobs, by, succeeded=False)
+    elif what == "cancel":
+        changed = store.cancel(jobs, by)
+    else:
+        changed = store.delete(jobs, by, queued=False)
     return _go(local_path(form.get("back", ""), flask.url_for("allcores.jobs")), what, changed)
 
 

@@ -200,7 +200,7 @@ def retry(job_id: str) -> Any:
         raise Refused(
             409, "not_ended", f"Only a job that ended without success is retried: it is {before.state.value}."
         )
-    done = console.store.retry([job_id], _user().name)
+    done = console.store.retry([job_id], _user().name, succeeded=False)
     if not done.count:
         raise Refused(409, "conflict", "The job has changed in between: look at it again.")
     return _changed(job_id)
