@@ -74,8 +74,11 @@ def test_a_form_has_a_field_for_each_argument(client: Any) -> None:
     ):
         assert re.search(rf'(<textarea[^>]*name="argument.{name}")|(<input[^>]*name="argument.{name}")', text), name
         assert kind in text
-    assert re.findall(r"<option(?: selected)?>(\w+)</option>", text) == ["small", "large"]
-    assert "<option selected>small</option>" in text
+    assert re.findall(r'<option value="(\w+)"(?: selected)?>(\w+)</option>', text) == [
+        ("small", "small"),
+        ("large", "large"),
+    ]
+    assert '<option value="small" selected>small</option>' in text
     assert 'type="password"' in client.get("/submit/secretive").text
     pictures = client.get("/submit/pictures").text
     assert 'enctype="multipart/form-data"' in pictures
@@ -153,6 +156,78 @@ def test_a_job_is_run_again_with_other_arguments(client: Any, app: flask.Flask) 
     assert (job.arguments, job.parent, job.state) == ({"n": 5}, first.id, State.QUEUED)
     assert time.strftime("%Y-%m-%dT%H:%M", time.localtime(job.run_at)) == "2031-05-06T07:08"
     assert f'href="/job/{first.id}"' in client.get(f"/job/{job.id}").text
+
+
+def filled_in(text: str) -> dict[str, str]:
+    """What a browser sends of a form in which nothing is changed."""
+    form = text.split('<form method="post" action="/submit/')[1].split("</form>")[0]
+    found = {}
+    one_line = r'<input type="(?:text|hidden|password|datetime-local)"[^>]* name="([^"]+)"[^>]*>'
+    for field in re.finditer(one_line, form.replace("><", ">\n<")):
+        value = re.search(r' value="([^"]*)"', field[0])
+        # A field of one line has no ends of lines.
+        found[field[1]] = re.sub(r"[\r\n]", "", html.unescape(value[1])) if value else ""
+    for name, value in re.findall(r'<textarea[^>]* name="([^"]+)"[^>]*>\n(.*?)</textarea>', form, re.S):
+        found[name] = html.unescape(value).replace("\n", "\r\n")
+    for name in re.findall(r'<input type="checkbox"[^>]* name="([^"]+)"[^>]* checked', form):
+        found[name] = "true"
+    for name, options in re.findall(r'<select[^>]* name="([^"]+)"[^>]*>(.*?)</select>', form):
+        chosen = re.search(r'<option value="([^"]*)" selected', options) or re.search(
+            r'<option value="([^"]*)"', options
+        )
+        assert chosen is not None
+        found[name] = html.unescape(chosen[1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "same"),
+    [
+        ("defaults", {}, {"text": "some", "careful": True, "sure": True, "most": 5}),
+        ("defaults", {"careful": False, "sure": False, "most": None}, {"text": "some"}),
+        ("defaults", {"text": "two\nlines", "careful": True, "sure": None, "most": 0, "note": "a\nb"}, {}),
+        ("kinds", {"count": 3, "share": 1e-7, "text": "a\nb", "size": "large", "crop": {"left": 3, "top": 0}},
+         {"names": [], "keep": False}),
+    ],
+)  # fmt: skip
+def test_a_job_that_is_run_again_as_it_is_has_the_same_arguments(
+    client: Any, app: flask.Flask, task: str, arguments: dict[str, Any], same: dict[str, Any]
+) -> None:
+    """What it was not given it gets as it had it: by its default. Its deadline, too, is what it was."""
+    first = store_of(app).submit(task, arguments, timeout=1234567.25).job
+    form = filled_in(client.get(f"/submit/{task}?like={first.id}").text)
+    assert client.post(f"/submit/{task}", data=form).status_code == 303
+    job = store_of(app).page(limit=1).jobs[0]
+    known = app.extensions["allcores"].tasks[task].arguments
+    assert known.values({**same, **job.arguments}) == known.values({**same, **arguments})
+    assert (job.timeout, job.parent) == (first.timeout, first.id)
+
+
+def test_none_is_chosen_by_an_empty_field(client: Any, app: flask.Flask) -> None:
+    """Where there may be None; a field that was not sent is the default."""
+    send(
+        client,
+        "/submit/defaults",
+        **{"argument.most": "", "argument.text": "", "argument.sure": "", "argument.pin": ""},
+    )
+    assert only(app).arguments == {"most": None, "sure": None, "careful": False}
+
+
+def test_secrets_are_typed_in_again(client: Any, app: flask.Flask) -> None:
+    """A form like a job has none of them, at any depth, and a job without them would be another one."""
+    arguments = {"api_token": "hunter2", "options": {"dbPassword": "hunter2", "author": "Ada"}}
+    first = store_of(app).submit("secretive", arguments).job
+    page = client.get(f"/submit/secretive?like={first.id}").text
+    assert "hunter2" not in page and "Ada" in page
+    form = filled_in(page)
+    answer = client.post("/submit/secretive", data=form)
+    assert answer.status_code == 422
+    wrong = errors_in(answer.text)
+    assert set(wrong) == {"argument.api_token", "argument.options"}
+    assert all("type it in again" in each for each in wrong.values())
+    form |= {"argument.api_token": "new", "argument.options": '{"dbPassword": "other", "author": "Ada"}'}
+    assert client.post("/submit/secretive", data=form).status_code == 303
+    assert store_of(app).page(limit=1).jobs[0].arguments["api_token"] == "new"
 
 
 def test_a_job_like_one_of_failed_items_is_a_whole_one(client: Any, app: flask.Flask) -> None:

@@ -40,6 +40,18 @@ def kinds(
 
 
 @task
+def defaults(
+    text: str = "some",
+    careful: bool = True,
+    sure: bool | None = True,
+    most: int | None = 5,
+    note: str | None = None,
+    pin: str | None = "0000",
+) -> None:
+    """Arguments that need not be given; None says something else than that."""
+
+
+@task
 def pictures(files: list[UploadedFile], cover: UploadedFile | None = None) -> int:
     """Uploaded files."""
     return len(files)

@@ -120,7 +120,8 @@ class Arguments:
         """Arguments as they are to be stored, from the texts of a form.
 
         Args:
-            given: By name: what was typed in; for files what `uploads.keep` returned. Empty texts take the default.
+            given: By name: what was typed in; for files what `uploads.keep` returned. An empty text is None where there
+                may be None, else the default.
 
         Raises:
             ArgumentErrors: If they do not fit.
@@ -134,6 +135,10 @@ class Arguments:
             if parameter.kind == "boolean" and not parameter.optional:
                 # A box that is not ticked is not sent.
                 values[parameter.name] = value not in (None, "", "false", "off", "0", False)
+            elif value == "" and parameter.optional:
+                # Whoever empties a field that has a default, and may have None, does not mean the default.
+                if parameter.required or parameter.default is not None:
+                    values[parameter.name] = None
             elif value is None or value == "":
                 if parameter.required and parameter.kind == "text" and value == "":
                     values[parameter.name] = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import flask
@@ -23,9 +24,12 @@ from allcores.web.security import CSRF_FIELD
 from allcores.web.settings import is_secret
 from allcores.web.state import current
 from allcores.web.submitting import Wanted, WrongFields
+from allcores.web.views import emptied_secrets, hide_secrets
 
 #: before the names of arguments in a form, so that they cannot be those of its other fields
 PREFIX = "argument."
+#: beside a secret that a job like the one of the form had
+TYPE_IN = "it is a secret, which no form has: type it in again"
 _STEPS = {"integer": "1", "number": "any"}
 
 
@@ -53,21 +57,26 @@ def form(task: str) -> Any:
 def _texts_of(task: Task, job: Job | None) -> dict[str, str]:
     """What the fields hold at first."""
     texts: dict[str, str] = {}
+    secret = current().settings.secret
+    given = {} if job is None else hide_secrets(job.arguments, secret, "")
     for each in task.arguments.parameters:
-        if job is not None and each.name in job.arguments:
-            texts[PREFIX + each.name] = _text(job.arguments[each.name], each)
-        elif job is None and not each.required and each.default is not None:
+        if each.name in given:
+            texts[PREFIX + each.name] = _text(given[each.name], each)
+        elif not each.required and each.default is not None:
+            # Also of a job: what it was not given it had by its default.
             texts[PREFIX + each.name] = _text(each.default, each)
     if job is not None:
         texts["priority"] = str(job.priority)
         texts["tags"] = ", ".join(each for each in job.tags if each != FAILED_ITEMS)
         texts["retries"] = str(job.retries)
-        texts["timeout"] = f"{job.timeout:g}" if job.timeout else ""
+        texts["timeout"] = _seconds(job.timeout) if job.timeout else ""
     # No secret is sent to a browser: it has to be typed in again.
-    return {
-        name: "" if is_secret(name.removeprefix(PREFIX), current().settings.secret) else text
-        for name, text in texts.items()
-    }
+    return {name: "" if is_secret(name.removeprefix(PREFIX), secret) else text for name, text in texts.items()}
+
+
+def _seconds(value: float) -> str:
+    """All digits of a number of seconds, and no more."""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _text(value: Any, parameter: Parameter) -> str:
@@ -101,16 +110,17 @@ def _form(
         {
             "name": PREFIX + each.name,
             "label": each.name.replace("_", " "),
-            "kind": "password" if each.kind == "text" and is_secret(each.name, secret) else each.kind,
+            "kind": _kind(each, secret),
             "required": each.required and not each.optional,
             "hint": _hint(each),
             "step": _STEPS.get(each.kind),
             "choices": [
-                (_text(choice, each) if isinstance(choice, str) else json.dumps(choice)) for choice in each.choices
+                (_text(choice, each) if isinstance(choice, str) else json.dumps(choice))
+                for choice in (each.choices or (True, False))
             ],
             "optional": each.optional or not each.required,
             "text": texts.get(PREFIX + each.name, ""),
-            "long": each.kind == "text" and len(texts.get(PREFIX + each.name, "")) > 60,
+            "long": each.kind == "text" and _is_long(texts.get(PREFIX + each.name, "")),
             "error": error_of(each.name),
             "kept": _kept_files(like, each),
         }
@@ -131,6 +141,19 @@ def _form(
         upload=any(field["kind"] in ("file", "files") for field in fields),
         limit=current().settings.max_upload,
     )
+
+
+def _kind(parameter: Parameter, secret: re.Pattern[str]) -> str:
+    """Which field a parameter has."""
+    if parameter.kind == "text" and is_secret(parameter.name, secret):
+        return "password"
+    # A box is ticked or not: it has no third state for None.
+    return "choice" if parameter.kind == "boolean" and parameter.optional else parameter.kind
+
+
+def _is_long(text: str) -> bool:
+    """Whether a text needs a field of several lines: one of a single line would lose their ends."""
+    return len(text) > 60 or "\n" in text
 
 
 def _kept_files(like: Job | None, parameter: Parameter) -> list[str]:
@@ -187,6 +210,9 @@ def send(task: str) -> Any:
             checked = wanted.arguments.check_form(_given(wanted, like, handed_in))
         except ArgumentErrors as error:
             errors |= {name: "; ".join(sentences) for name, sentences in error.fields.items()}
+        if like is not None and not errors:
+            secret = current().settings.secret
+            errors |= {".".join(path): TYPE_IN for path in emptied_secrets(like.arguments, checked, secret)}
         try:
             options = _options(texts)
             if not errors:
@@ -210,10 +236,15 @@ def _given(task: Task, like: Job | None, handed_in: HandedIn) -> dict[str, Any]:
                 given[each.name] = kept if each.kind == "files" else kept[0]
             elif like is not None and like.arguments.get(each.name):
                 given[each.name] = like.arguments[each.name]
-        elif name in form:
+        elif name in form and not _has_unseen_default(each, form[name]):
             # Browsers end lines with two characters.
             given[each.name] = form[name].replace("\r\n", "\n")
     return given
+
+
+def _has_unseen_default(parameter: Parameter, text: str) -> bool:
+    """Whether a field is empty because its default is a secret, which no form shows."""
+    return text == "" and not parameter.required and is_secret(parameter.name, current().settings.secret)
 
 
 def _options(texts: dict[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,16 +23,34 @@ _DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 FRESH_SECONDS = 15.0
 
 
-def hide_secrets(value: Any, pattern: re.Pattern[str]) -> Any:
-    """A JSON value without what stands under names of secrets, at any depth."""
+def hide_secrets(value: Any, pattern: re.Pattern[str], instead: str = HIDDEN) -> Any:
+    """A JSON value without what stands under names of secrets, at any depth; `instead` stands there."""
     if isinstance(value, dict):
         return {
-            key: HIDDEN if is_secret(str(key), pattern) and each not in (None, "") else hide_secrets(each, pattern)
+            key: instead
+            if is_secret(str(key), pattern) and each not in (None, "")
+            else hide_secrets(each, pattern, instead)
             for key, each in value.items()
         }
     if isinstance(value, list | tuple):
-        return [hide_secrets(each, pattern) for each in value]
+        return [hide_secrets(each, pattern, instead) for each in value]
     return value
+
+
+def emptied_secrets(before: Any, now: Any, pattern: re.Pattern[str]) -> Iterator[tuple[str, ...]]:
+    """Where a JSON value has an empty text, or nothing, for a secret that another one had: the keys that lead there."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key, each in before.items():
+            if is_secret(str(key), pattern) and each not in (None, ""):
+                if now.get(key) in (None, ""):
+                    yield (str(key),)
+            elif key in now:
+                for path in emptied_secrets(each, now[key], pattern):
+                    yield (str(key), *path)
+    elif isinstance(before, list) and isinstance(now, list):
+        for place, (each, other) in enumerate(zip(before, now, strict=False)):
+            for path in emptied_secrets(each, other, pattern):
+                yield (str(place), *path)
 
 
 def clean(text: object) -> str:
