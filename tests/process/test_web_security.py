@@ -12,6 +12,8 @@ import flask
 import pytest
 from flask.testing import FlaskClient
 from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended, logged_in, store_of
+from werkzeug.exceptions import NotFound
+from werkzeug.test import Client
 
 from allcores.errors import UsageError
 from allcores.jobs.model import JobError, State
@@ -163,6 +165,44 @@ def test_cookies_cannot_be_made_up_or_moved(app: flask.Flask) -> None:
         other = app.test_client()
         other.set_cookie("allcores_console", forged)
         assert other.get("/").status_code == 401, forged
+
+
+def mounted(app: flask.Flask, path: str) -> Any:
+    """The app below a path, and nothing beside it."""
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        if not environ["PATH_INFO"].startswith(f"{path}/"):
+            return NotFound()(environ, start)
+        rest = environ["PATH_INFO"].removeprefix(path)
+        return app.wsgi_app({**environ, "SCRIPT_NAME": path, "PATH_INFO": rest}, start)
+
+    return answer
+
+
+@pytest.mark.parametrize("prefix", ["", "/jobs"])
+def test_an_app_that_is_mounted_below_a_path(tmp_path: Path, prefix: str) -> None:
+    """Or behind a proxy that takes a part of the path off: a browser gets in, stays below it, and out again."""
+    with console(tmp_path, ALLCORES_URL_PREFIX=prefix) as app:
+        job = ended(store_of(app), State.FAILED)
+        here = f"/shop{prefix}"
+        browser: Any = Client(mounted(app, "/shop"))
+        page = browser.get(f"{here}/list?state=failed")
+        assert (page.status_code, f'value="{here}/list?state=failed"' in page.text) == (401, True)
+        answer = browser.post(f"{here}/login", data={"token": TOKEN, "next": f"{here}/list?state=failed"})
+        assert answer.headers["Location"] == f"{here}/list?state=failed"
+        assert f"Path={here};" in answer.headers["Set-Cookie"] + ";"
+        page = browser.get(answer.headers["Location"])
+        assert page.status_code == 200
+        found = re.search(r'name="_csrf" value="([0-9a-f]+)"', page.text)
+        back = re.search(r'name="back" value="([^"]+)"', page.text)
+        assert found is not None and back is not None
+        data = {"_csrf": found[1], "what": "retry", "id": job.id, "back": back[1]}
+        assert browser.post(f"{here}/bulk", data=data).headers["Location"].startswith(f"{here}/list?state=failed&did=")
+        assert browser.get(f"{here}/api/openapi.json", headers=bearer()).json["servers"] == [{"url": here}]
+        browser.post(f"{here}/logout", data={"_csrf": found[1]})
+        assert browser.get(f"{here}/").status_code == 401
+        answer = browser.get(f"{here}/?token={TOKEN}")
+        assert (answer.headers["Location"], browser.get(f"{here}/").status_code) == (f"{here}/", 200)
 
 
 def test_the_form_for_a_token(app: flask.Flask) -> None:

@@ -12,7 +12,7 @@ from allcores.web import job_details
 from allcores.web.api import found_job
 from allcores.web.filters import read_filter
 from allcores.web.security import Refused, Role, User, parts_of
-from allcores.web.state import current
+from allcores.web.state import current, root
 
 #: jobs that may be ticked on one page
 MOST_CHOSEN = 500
@@ -32,7 +32,7 @@ def _whole(name: str) -> int:
 
 def local_path(text: str, default: str) -> str:
     """An address of this console, or the default: never one of another site."""
-    prefix = current().settings.prefix
+    prefix = root()
     parts = parts_of(text)
     fine = (
         text.startswith(f"{prefix}/")

@@ -8,7 +8,7 @@ import flask
 
 import allcores
 from allcores.jobs.model import State
-from allcores.web.state import current
+from allcores.web.state import root
 from allcores.web.submitting import MOST_DELAY, MOST_KEY, MOST_PRIORITY, MOST_RETRIES, MOST_TAG, MOST_TAGS
 
 _TEXT = {"type": "string"}
@@ -332,4 +332,4 @@ def describe(prefix: str) -> dict[str, Any]:
 
 def document() -> Any:
     """GET /api/openapi.json."""
-    return flask.jsonify(describe(current().settings.prefix))
+    return flask.jsonify(describe(root()))

@@ -8,7 +8,7 @@ import flask
 
 from allcores.web.actions import local_path
 from allcores.web.security import cookie_name, set_cookie
-from allcores.web.state import current
+from allcores.web.state import current, root
 
 
 def login() -> Any:
@@ -23,5 +23,5 @@ def login() -> Any:
 def logout() -> Any:
     """POST /logout."""
     answer = flask.redirect(flask.url_for("allcores.overview"), 303)
-    answer.delete_cookie(cookie_name(flask.request), path=current().settings.prefix or "/")
+    answer.delete_cookie(cookie_name(flask.request), path=root() or "/")
     return answer

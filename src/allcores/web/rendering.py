@@ -89,7 +89,8 @@ def _csrf() -> markupsafe.Markup:
 
 def plain_page(template: str, **context: Any) -> str:
     """A page that needs neither a user nor the store: the form for a token, and errors."""
-    path = flask.request.full_path.rstrip("?") if flask.request.method == "GET" else ""
+    request = flask.request
+    path = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else ""
     return _render(template, next=_without_token(path), **context)
 
 

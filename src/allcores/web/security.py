@@ -260,7 +260,8 @@ def set_cookie(response: Response, request: flask.Request, value: str, settings:
         cookie_name(request),
         value,
         max_age=COOKIE_SECONDS,
-        path=settings.prefix or "/",
+        # As the browser sees it: a proxy, or who mounts the app, may have taken a part of the path off.
+        path=request.script_root + settings.prefix or "/",
         httponly=True,
         samesite="Lax",
         secure=request.is_secure if settings.secure_cookie is None else settings.secure_cookie,

@@ -160,6 +160,11 @@ def told() -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
+def root() -> str:
+    """What stands before each address of the console: where its app is mounted (SCRIPT_NAME), and the prefix."""
+    return flask.request.script_root + current().settings.prefix
+
+
 def current() -> Console:
     """What the extension keeps for the current app.
 
