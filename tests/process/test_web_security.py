@@ -322,6 +322,26 @@ def test_names_that_lead_here_from_elsewhere(app: flask.Flask) -> None:
     assert not trusted("aexample.org", (".example.org",))
 
 
+def test_names_that_flask_itself_refuses(tmp_path: Path) -> None:
+    """With `TRUSTED_HOSTS`, as the page on proxies says: one sentence, no 500; a probe is told whether all is well."""
+    elsewhere = {"Host": "10.0.0.7:8321"}
+    hosts = ["shop.example.org"]
+    with console(tmp_path, TRUSTED_HOSTS=hosts, ALLCORES_OPEN_HEALTH=True, ALLCORES_URL_PREFIX="/jobs") as app:
+        client: Any = app.test_client()
+        for path in ("/jobs/", "/jobs/list", "/jobs/nothing", "/jobs/api/jobs", "/jobs/static/console.css"):
+            answer = client.get(path, headers={**bearer(), **elsewhere})
+            assert answer.status_code == 400, path
+            assert "add it to TRUSTED_HOSTS" in answer.text
+        assert client.get("/", headers=elsewhere).status_code == 400
+        well = client.get("/jobs/healthz", headers=elsewhere)
+        assert (well.status_code, well.json) == (200, {"status": "ok"})
+        assert client.get("/jobs/healthz", headers={**elsewhere, **bearer()}).json == {"status": "ok"}
+        assert client.post("/jobs/healthz", headers=elsewhere).status_code == 400
+        assert client.get("/jobs/", headers={"Host": "shop.example.org", **bearer()}).status_code == 200
+    with console(tmp_path / "closed", TRUSTED_HOSTS=hosts) as app:
+        assert app.test_client().get("/healthz", headers=elsewhere).status_code == 400
+
+
 # --- what is shown ---
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>" onmouseover="alert(3)\' {{ 7*7 }} \u202e'

@@ -16,7 +16,7 @@ from allcores.formatting import percent_text, precise_seconds_text, size_text
 from allcores.jobs.model import State
 from allcores.web import events, views
 from allcores.web.security import CSRF_FIELD, Role, User
-from allcores.web.state import Console, current, is_poll
+from allcores.web.state import Console, current, is_poll, root
 
 #: how a state is called on a page
 WORDS = {
@@ -91,7 +91,8 @@ def plain_page(template: str, **context: Any) -> str:
     """A page that needs neither a user nor the store: the form for a token, and errors."""
     request = flask.request
     path = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else ""
-    return _render(template, next=_without_token(path), **context)
+    # Not by `url_for`: where the host is not known, Flask makes no addresses.
+    return _render(template, next=_without_token(path), root=root(), **context)
 
 
 def _without_token(path: str) -> str:

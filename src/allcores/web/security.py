@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 import flask
+from werkzeug.exceptions import SecurityError
 from werkzeug.wrappers import Response
 
 from allcores.web.settings import Settings, trusted, without_port
@@ -141,7 +142,13 @@ class Gate:
         Raises:
             Refused: 400.
         """
-        host = without_port(request.host)
+        try:
+            host = without_port(request.host)
+        except SecurityError:
+            named = request.headers.get("Host", "")[:100]
+            raise Refused(
+                400, "unknown_host", f"The host {named!r} is not known here: add it to TRUSTED_HOSTS of the app."
+            ) from None
         if not trusted(host, self._settings.trusted_hosts):
             raise Refused(
                 400,
