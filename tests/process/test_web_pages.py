@@ -559,6 +559,14 @@ def test_an_app_submits_jobs_and_starts_nothing(tmp_path: Path) -> None:
         found = jobs.get(answer.json["id"])
         assert found is not None
         assert found.state is State.QUEUED
+    with app.app_context():
+        # A command of the app, or a thread of its own: the job is in the store, so its addresses have to be told.
+        made = jobs.submit("square", {"n": 2}, tags="blue")
+        assert (made.url, made.page) == (f"/jobs/api/jobs/{made.id}", f"/jobs/job/{made.id}")
+        found = jobs.get(made.id)
+        assert found is not None and found.tags == ("numbers", "blue")
+        with pytest.raises(UsageError, match="the retry of failed items makes"):
+            jobs.submit("square", {"n": 2}, tags="failed-items")
     with pytest.raises(UsageError, match="has the allcores extension already"):
         jobs.init_app(app)
     assert threading.active_count() == before

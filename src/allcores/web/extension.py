@@ -116,6 +116,7 @@ class Allcores:
             UsageError: If there is no such task, or if an argument is wrong: the message names each.
             KeyConflict: If the key was used for something else.
         """
+        from allcores.jobs.rows import as_tags
         from allcores.web.submitting import Wanted, submit
 
         console = current()
@@ -125,7 +126,7 @@ class Allcores:
             priority=priority,
             delay=delay,
             run_at=run_at.timestamp() if isinstance(run_at, datetime) else run_at,
-            tags=tuple(tags),
+            tags=as_tags(tags),
             key=key,
             timeout=timeout,
             retries=retries,
@@ -135,8 +136,8 @@ class Allcores:
         job_id = found.job.id
         return SubmittedJob(
             id=job_id,
-            url=flask.url_for("allcores.api_job", job_id=job_id),
-            page=flask.url_for("allcores.job", job_id=job_id),
+            url=_address("allcores.api_job", job_id),
+            page=_address("allcores.job", job_id),
             replayed=found.replayed,
         )
 
@@ -148,3 +149,11 @@ class Allcores:
     def store(self) -> JobStore:
         """The current app's store, opened by this process."""
         return current().store
+
+
+def _address(endpoint: str, job_id: str) -> str:
+    """Where a job is; also outside of a request (a command of Flask's, a thread), where Flask may know no host."""
+    app = flask.current_app
+    if flask.has_request_context() or app.config["SERVER_NAME"] is not None:
+        return flask.url_for(endpoint, job_id=job_id)
+    return app.url_map.bind("localhost", app.config["APPLICATION_ROOT"]).build(endpoint, {"job_id": job_id})
