@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -225,6 +226,22 @@ def test_a_port_that_is_taken(tmp_path: Path, warm_jobs: Interpreter) -> None:
         words = "serve", "tasks.py", "--store", "jobs.sqlite", "--port", port
         said = printed(warm_jobs.run(*words, folder=tmp_path), 2)
     assert f"port {port}" in said
+
+
+@pytest.mark.parametrize("token", ["12345678901234567890", "a+b&c=d#e%41 and more"])
+def test_an_app_of_ones_own_has_the_token_that_is_given(token: str, tmp_path: Path, warm_jobs: Interpreter) -> None:
+    """Also one of digits, which Flask would read as a number; the address that is printed opens the console."""
+    (tmp_path / "app.py").write_text(
+        "from flask import Flask\nfrom allcores.web import Allcores\n"
+        "app = Flask('shop')\napp.config.from_prefixed_env()\nAllcores(app, tasks='tasks')\n"
+    )
+    with serving(tmp_path, "--app", "app.py:app", "--token", token, interpreter=warm_jobs) as server:
+        assert server.ask("/jobs/api/counts", token=token)[0] == 200
+        printed = re.search(r"http://\S+(/jobs/\?token=\S+)", server.log.read_text())
+        assert printed is not None
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(server.address + printed[1], timeout=PATIENCE_S) as answer:
+            assert (answer.status, "Overview" in answer.read().decode()) == (200, True)
 
 
 def test_without_options_there_is_a_token_all_the_same(tmp_path: Path) -> None:

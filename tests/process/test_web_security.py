@@ -425,6 +425,14 @@ def test_names_of_secrets(name: str) -> None:
         assert not is_secret(other, pattern), other
 
 
+@pytest.mark.parametrize("names", ["salary", "iban, salary", ["iban", "salary"]])
+def test_names_of_secrets_from_the_environment(names: object) -> None:
+    """One text is one name, or several, and not its letters."""
+    pattern = read_settings({**_defaults(), "ALLCORES_SECRET_NAMES": names}).secret
+    assert is_secret("salary", pattern)
+    assert not any(is_secret(other, pattern) for other in ("s", "a", "y"))
+
+
 def _defaults() -> dict[str, object]:
     app = flask.Flask("x")
     Allcores(app)
@@ -462,6 +470,13 @@ def test_settings_that_make_no_sense() -> None:
         ("ALLCORES_TOKENS", {"x": {"token": "t", "role": "boss"}}, "viewer, operator or admin"),
         ("ALLCORES_MAX_BODY_BYTES", "1", "a number"),
         ("ALLCORES_AUTHORIZE", "me", "a function"),
+        ("ALLCORES_TOKEN", 123, "put quotes around it"),
+        ("ALLCORES_TOKEN", "secret ", "without blanks"),
+        ("ALLCORES_TOKENS", ["x"], "is a dictionary"),
+        ("ALLCORES_TOKENS", {"x": {"token": "from a file\n", "role": "viewer"}}, "without blanks"),
+        ("ALLCORES_OPEN_HEALTH", "False", "true or false"),
+        ("ALLCORES_SECURE_COOKIE", "no", "True or False"),
+        ("ALLCORES_ALLOW_NETWORK_FILES", 2, "True or False"),
     ):
         app = flask.Flask("x")
         app.config[key] = value

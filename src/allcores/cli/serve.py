@@ -9,6 +9,7 @@ ends, it is started again; the console shows meanwhile that none is there.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -239,8 +241,8 @@ def _serve(
 def _own_app(place: str, folder: Path, store: str | None, token: str) -> Any:
     """The user's app; it has to take the store and the token from where Flask's own settings come from."""
     if store is not None:
-        os.environ["FLASK_ALLCORES_STORE"] = store
-    os.environ["FLASK_ALLCORES_TOKEN"] = token
+        os.environ["FLASK_ALLCORES_STORE"] = _as_text(store)
+    os.environ["FLASK_ALLCORES_TOKEN"] = _as_text(token)
     app: Any = resolve(place)
     console = getattr(app, "extensions", {}).get("allcores")
     if console is None:
@@ -253,6 +255,15 @@ def _own_app(place: str, folder: Path, store: str | None, token: str) -> Any:
             " and it takes those that are given here"
         )
     return app
+
+
+def _as_text(text: str) -> str:
+    """A variable of the environment that Flask takes for this text: what is JSON, such as digits, it reads as that."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(text)
 
 
 def _listen(app: Any, host: str, port: int) -> Any:
@@ -278,4 +289,4 @@ def _address(server: Any, app: Any, token: str) -> str:
     host, port = sockets[0][:2]
     shown = f"[{host}]" if ":" in str(host) else host
     prefix = app.extensions["allcores"].settings.prefix
-    return f"http://{shown}:{port}{prefix}/?token={token}"
+    return f"http://{shown}:{port}{prefix}/?token={quote(token, safe='')}"

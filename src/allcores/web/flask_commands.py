@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import quote
 
 import click
 from flask.cli import with_appcontext
@@ -42,7 +43,7 @@ def address() -> None:
     """Print the path and the token: the host is whatever serves the app."""
     console = current()
     for name, (token, role) in sorted(console.gate.tokens().items()):
-        click.echo(f"{console.settings.prefix}/?token={token}  ({name}, {role})")
+        click.echo(f"{console.settings.prefix}/?token={quote(token, safe='')}  ({name}, {role})")
     if not console.gate.tokens():
         click.echo("The app itself says who may come in (ALLCORES_AUTHORIZE).")
 

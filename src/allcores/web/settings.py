@@ -91,7 +91,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         tokens=_tokens(config),
         authorize=authorize,
         trusted_hosts=_hosts(config),
-        secure_cookie=config["ALLCORES_SECURE_COOKIE"],
+        secure_cookie=None if config["ALLCORES_SECURE_COOKIE"] is None else _flag(config, "ALLCORES_SECURE_COOKIE"),
         max_body=int(_number(config, "ALLCORES_MAX_BODY_BYTES", 1_000)),
         max_upload=int(_number(config, "ALLCORES_MAX_UPLOAD_BYTES", 1_000)),
         max_depth=int(_number(config, "ALLCORES_MAX_JSON_DEPTH", 1)),
@@ -99,8 +99,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         poll=poll,
         streams=int(_number(config, "ALLCORES_EVENT_STREAMS", 0)),
         secret=_secret(config["ALLCORES_SECRET_NAMES"]),
-        allow_network=bool(config["ALLCORES_ALLOW_NETWORK_FILES"]),
-        open_health=bool(config["ALLCORES_OPEN_HEALTH"]),
+        allow_network=_flag(config, "ALLCORES_ALLOW_NETWORK_FILES"),
+        open_health=_flag(config, "ALLCORES_OPEN_HEALTH"),
     )
 
 
@@ -111,23 +111,47 @@ def _number(config: Mapping[str, Any], key: str, least: float) -> float:
     return value
 
 
+def _flag(config: Mapping[str, Any], key: str) -> bool:
+    value = config[key]
+    # A text is true, also "False", as FLASK_..._HEALTH=False of the environment comes (true and false are read there).
+    if value is not None and (not isinstance(value, int) or value not in (False, True)):
+        raise UsageError(f"{key} is True or False (in the environment: true or false), not {value!r}.")
+    return bool(value)
+
+
 def _tokens(config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     if (token := config["ALLCORES_TOKEN"]) is not None:
-        if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-            raise UsageError("ALLCORES_TOKEN is a string of printable ASCII characters.")
+        if isinstance(token, int | float):
+            raise UsageError(
+                "ALLCORES_TOKEN is a string of printable ASCII characters, and not a number: in the environment, put"
+                " quotes around it (FLASK_ALLCORES_TOKEN='\"123\"')."
+            )
+        if not _is_token(token):
+            raise UsageError("ALLCORES_TOKEN is a string of printable ASCII characters, without blanks around them.")
         found["admin"] = (token, "admin")
-    for name, each in (config["ALLCORES_TOKENS"] or {}).items():
+    users = config["ALLCORES_TOKENS"] or {}
+    if not isinstance(users, Mapping):
+        raise UsageError("ALLCORES_TOKENS is a dictionary: names of users, each with 'token' and 'role'.")
+    for name, each in users.items():
         if not isinstance(each, Mapping) or set(each) != {"token", "role"}:
             raise UsageError(f"ALLCORES_TOKENS[{name!r}] is a dictionary with 'token' and 'role'.")
         if each["role"] not in ("viewer", "operator", "admin"):
             raise UsageError(f"The role of {name!r} in ALLCORES_TOKENS is viewer, operator or admin.")
         if not re.fullmatch(r"[\w.@-]{1,64}", str(name), re.ASCII) or name in found:
             raise UsageError(f"{name!r} in ALLCORES_TOKENS is no name: letters, digits and _ . @ -, each once.")
-        if not isinstance(each["token"], str) or not each["token"] or not each["token"].isascii():
-            raise UsageError(f"The token of {name!r} in ALLCORES_TOKENS is a string of ASCII characters.")
+        if not _is_token(each["token"]):
+            raise UsageError(
+                f"The token of {name!r} in ALLCORES_TOKENS is a string of printable ASCII characters, without blanks"
+                " around them."
+            )
         found[name] = (each["token"], each["role"])
     return found
+
+
+def _is_token(value: object) -> bool:
+    """Whether a token can be sent in a header: one that was read from a file with the end of its line cannot."""
+    return isinstance(value, str) and bool(value) and value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _hosts(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,15 +159,21 @@ def _hosts(config: Mapping[str, Any]) -> tuple[str, ...]:
     if given is None:
         given = config.get("TRUSTED_HOSTS")
     if isinstance(given, str):
-        given = [part for part in re.split(r"[\s,]+", given) if part]
+        given = _words(given)
     found = list(given) if given is not None else []
     if given is None and config.get("SERVER_NAME"):
         found.append(str(config["SERVER_NAME"]).rsplit(":", 1)[0])
     return tuple(host.lower() for host in dict.fromkeys([*found, *LOCAL_HOSTS]))
 
 
+def _words(text: str) -> list[str]:
+    """Of a list in one text, as the environment has it."""
+    return [part for part in re.split(r"[\s,]+", text) if part]
+
+
 def _secret(names: Any) -> re.Pattern[str]:
-    more = "".join(f"|{re.escape(str(name))}" for name in names)
+    given = _words(names) if isinstance(names, str) else list(names or ())
+    more = "".join(f"|{re.escape(str(name))}" for name in given)
     # "author" and "pinned" hold no secrets, "db_password" and "authToken" do.
     return re.compile(rf"(?<![a-z])(?:{_SECRET_NAME}{more})s?(?![a-z])", re.IGNORECASE)
 
