@@ -173,10 +173,12 @@ class KeepingDuty(Duty):
         old = [name for name in _names(folder) if uploads.is_ours(name) and _age(os.path.join(folder, name)) > UPLOAD_S]
         if not old:
             return
-        from allcores.jobs.queries import named_in_arguments
+        from allcores.jobs.queries import not_named_in_arguments
 
-        for name in self._some(folder, old, UPLOADS_AT_ONCE):
-            if not named_in_arguments(self._store, name.removesuffix(".new")):
+        some = {name: name.removesuffix(".new") for name in self._some(folder, old, UPLOADS_AT_ONCE)}
+        gone = not_named_in_arguments(self._store, some.values())
+        for name, upload in some.items():
+            if upload in gone:
                 own_files.remove_own_file(os.path.join(folder, name))
 
     def _some(self, folder: str, names: Iterable[str], most: int) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from allcores.errors import UsageError
 from allcores.jobs import checkpoints, duties, retention
+from allcores.jobs.database import Database
 from allcores.jobs.duties import KEEP_MORE_S, KEEP_S, KeepingDuty
 from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.group_commit import GroupCommit
@@ -168,6 +169,42 @@ def test_files_of_jobs_that_stay_hide_none_that_are_to_go(
             duty.look(time.time(), stopping=False)
     assert {each.name for each in handed_in.iterdir()} == set(kept)
     assert {each.name for each in work.iterdir()} == set(ids)
+
+
+def test_whose_files_are_handed_in_is_seen_by_one_pass_over_the_jobs(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files there are: each pass of a million jobs is a moment in which the supervisor does nothing."""
+    now, reads = 0.0, 0
+    folder = store.folder / "uploads"
+    folder.mkdir(mode=0o700)
+    duty = KeepingDuty(store, Retention(), lambda: now)
+    kept = Database.reading
+
+    def counted(database: Database) -> Any:
+        nonlocal reads
+        reads += 1
+        return kept(database)
+
+    def looked(names: list[str]) -> int:
+        """Reads of a look, with these files."""
+        nonlocal now, reads
+        for name in names:
+            (folder / name).write_text("x")
+            os.utime(folder / name, (1.0, 1.0))
+        now, reads = now + KEEP_S, 0
+        duty.look(time.time(), stopping=False)
+        return reads
+
+    uploads = [f"{number:032x}" for number in range(60)]
+    parts = {"name": "a", "size": 1, "media_type": "text/plain"}
+    store.submit_many([Submission("f", {"files": [{"upload": each, **parts}]}) for each in uploads[:50]])
+    monkeypatch.setattr(Database, "reading", counted)
+    with store.become_supervisor():
+        looked([])
+        one = looked(uploads[:1])
+        assert looked([*uploads, f"{uploads[0]}.new"]) == one
+    assert sorted(each.name for each in folder.iterdir()) == sorted([*uploads[:50], f"{uploads[0]}.new"])
 
 
 def test_what_a_deleted_job_needs_stays_until_it_cannot_be_brought_back(
