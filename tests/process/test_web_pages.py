@@ -383,6 +383,19 @@ def test_arguments_come_byte_for_byte(client: Any, app: flask.Flask) -> None:
     assert list(json.loads(html.unescape(shown[1]))["value"]) == list(value)
 
 
+def test_the_password_of_a_webhook_is_not_shown(client: Any, app: flask.Flask) -> None:
+    for url, shown in (
+        (
+            "https://ann:hunter2@example.org:80/x?auth_token=hunter2&n=1",
+            "https://ann:***@example.org:80/x?auth_token=***&amp;n=1",
+        ),
+        ("http://example.org:80/to@me?mail=a@b", "http://example.org:80/to@me?mail=a@b"),
+    ):
+        job = store_of(app).submit("square", {"n": 1}, webhook=url).job
+        page = client.get(f"/job/{job.id}").text
+        assert "hunter2" not in page and f"<dd>{shown}</dd>" in page
+
+
 # --- polling ---
 
 

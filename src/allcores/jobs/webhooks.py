@@ -23,6 +23,7 @@ from allcores.errors import UsageError
 from allcores.jobs import queries
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import StoreError
+from allcores.jobs.given_text import as_requested
 from allcores.jobs.signatures import HEADER, secret_of, signature
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
     watch = _Watch()
     status = 0
     try:
+        url, credentials = as_requested(url)
+        if credentials is not None:
+            headers["Authorization"] = credentials
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")
         with watch, _opener.open(request, timeout=REQUEST_S) as response:
             status = response.status
@@ -191,7 +195,7 @@ class _Silent:
 
 def _address(url: str) -> str:
     """Whom a URL asks: its host and port."""
-    return url.partition("://")[2].partition("/")[0]
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
 
 class WebhookDuty(Duty):

@@ -62,6 +62,7 @@ def _environment(console: Console) -> jinja2.Environment:
             percent=percent_text,
             rate=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
             clean=views.clean,
+            address=views.address,
             exact=views.exact,
             moment=views.moment,
             ago=views.ago,

@@ -11,6 +11,7 @@ from typing import Any
 
 import flask
 
+from allcores.formatting import without_passwords
 from allcores.jobs.model import Job, JobError, Progress, State
 from allcores.web.settings import is_secret
 
@@ -61,6 +62,13 @@ def clean(text: object) -> str:
 def exact(text: object) -> str:
     """Text as it is, but for characters that HTML may not hold."""
     return _CONTROL.sub("�", str(text))
+
+
+def address(url: str) -> str:
+    """An address of the web without the password that it may have, and without what its options call one."""
+    front, mark, query = url.partition("?")
+    front = re.sub(r"^(\w+://[^/@:]*):[^/]*@", r"\1:***@", front)
+    return front + without_passwords(mark + query)
 
 
 def pretty(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
@@ -21,6 +22,7 @@ from allcores.jobs import JobFilter, JobStore, Registry, queries, signatures, su
 from allcores.jobs import webhooks as hooks
 from allcores.jobs.duties import ScheduleDuty
 from allcores.jobs.errors import StoreError
+from allcores.jobs.given_text import is_web_address
 from allcores.jobs.model import Submission
 from allcores.jobs.schedules import Seen
 from allcores.jobs.tasks import task_of
@@ -77,12 +79,16 @@ class Receiver:
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
         self.refusals = 1
+        self.asked: list[str] = []
+        self.authorization: str | None = None
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.requests.append((self.headers[signatures.HEADER], body))
+                receiver.asked.append(self.path)
+                receiver.authorization = self.headers["Authorization"]
                 self.send_response(500 if len(receiver.requests) <= receiver.refusals else 204)
                 self.end_headers()
 
@@ -157,6 +163,28 @@ def test_nothing_is_signed_with_a_key_that_was_lost(tmp_path: Path) -> None:
 def test_what_cannot_be_reached_says_why() -> None:
     assert hooks.post("ftp://127.0.0.1/", b"{}", b"s") == "it is no address of http or https"
     assert "refused" in str(hooks.post("http://127.0.0.1:1/", b"{}", b"s")).lower()
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "user"),
+    [
+        ("/ended/Jürgen ß?of=Ähre&n=1#part", None, None),
+        ("/ended/Jürgen?of=Ähre&n=1#part", "/ended/J%C3%BCrgen?of=%C3%84hre&n=1", None),
+        ("/a%20b/%C3%A4;v=1,2?q=a+b%26c", "/a%20b/%C3%A4;v=1,2?q=a+b%26c", None),
+        ("/", "/", "ann:p%40ss"),
+    ],
+)
+def test_an_address_is_asked_as_it_is_meant(receiver: Receiver, path: str, asked: str | None, user: str | None) -> None:
+    """With letters that a request does not have, and with a name and password in it; or it is refused at once."""
+    url = receiver.url.removesuffix("/told") + path
+    url = url if user is None else url.replace("://", f"://{user}@")
+    assert is_web_address(url) == (asked is not None)
+    if asked is not None:
+        assert hooks.post(url, b"{}", b"s") is not None, "the first try is not taken"
+        assert hooks.post(url, b"{}", b"s") is None
+        assert receiver.asked == [asked] * 2
+        name = None if user is None else "Basic " + base64.b64encode(b"ann:p@ss").decode()
+        assert receiver.authorization == name
 
 
 @pytest.fixture
