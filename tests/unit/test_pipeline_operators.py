@@ -166,4 +166,30 @@ def test_each_run_has_a_state_of_its_own() -> None:
 
     pipeline = Pipeline().scan(gather, []).map(len)
     for _ in range(2):
-        assert list(pipeline.imap([5, 6], backend="serial"))[-1] == 2
+        assert list(pipeline.imap([5, 6], backend="serial")) == [1, 2]
+
+
+def counted(state: tuple[dict[int, int], list[int]], number: int) -> tuple[dict[int, int], list[int]]:
+    """A fold that changes what its state holds, which it puts into a new tuple."""
+    counts, numbers = state
+    counts[remainder(number)] = counts.get(remainder(number), 0) + 1
+    numbers.append(number)
+    return counts, numbers
+
+
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_a_state_that_is_changed_comes_out_as_it_was(backend: str) -> None:
+    """However many records are folded before one of their states is looked at, and whoever changes what came out."""
+    pipeline = Pipeline().scan(counted, ({}, []))
+    found = list(pipeline.imap(range(100), backend=backend))
+    assert [sum(counts.values()) for counts, _ in found] == list(range(1, 101))
+    assert [numbers for _, numbers in found] == [list(range(count)) for count in range(1, 101)]
+    emptied = pipeline.map(lambda state: (state[1].pop(), state[0].clear()))
+    assert list(emptied.imap(range(100), backend=backend)) == [(number, None) for number in range(100)]
+
+
+def test_a_state_that_cannot_be_copied_comes_out_itself() -> None:
+    def opened(state: object, number: int) -> object:
+        return (each for each in (number,))
+
+    assert [next(state) for state in Pipeline().scan(opened, None).imap([5], backend="serial")] == [5]

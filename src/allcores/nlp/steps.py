@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from allcores.errors import TaskTimeout, UsageError, WorkerLost
 from allcores.nlp.catalogue import columns
@@ -15,8 +15,19 @@ from allcores.nlp.stage import InOrder, Stage
 from allcores.nlp.table import complete, lost_row, watchers
 from allcores.pipelines.pipeline import Pipeline
 
-#: what looks at all messages in order, how many it has seen, and the last row
-_State = tuple[Sequence[InOrder], int, Record]
+
+class _State(NamedTuple):
+    """What looks at all messages in order, how many it has seen, and the last row."""
+
+    in_order: Sequence[InOrder]
+    seen: int
+    row: Record
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _State:
+        # What comes out of the scan is the row, which is a new one each time: not what is known of all messages.
+        return self._replace(in_order=())
+
+
 #: the id of a message that came without one, until its place is known
 _NO_ID = "item:0"
 
@@ -72,8 +83,8 @@ def _seen(stages: Sequence[Stage], fields: Sequence[Field], state: _State | None
     for each in in_order:
         each.see(position, row)
         each.fill(position, row)
-    return in_order, position + 1, complete(row, fields)
+    return _State(in_order, position + 1, complete(row, fields))
 
 
 def _last_row(state: _State) -> Record:
-    return state[2]
+    return state.row

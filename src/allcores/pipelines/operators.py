@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
+from allcores.system import deferral
 
 
 class Operator:
@@ -284,8 +286,16 @@ class Islice(Operator):
         self.ended = self._none_left()
 
 
+#: what nobody can change: of others the next record may make something else
+_FIXED = frozenset((bool, int, float, complex, str, bytes, type(None)))
+
+
 class Scan(Operator):
-    """The states of a fold, one for each record: itertools.accumulate without the initial one."""
+    """The states of a fold, one for each record: itertools.accumulate without the initial one.
+
+    A fold may change its state and return it, and several records are folded before the first of their states is
+    looked at. So what comes out is a copy of the state as it was, unless it is of a kind that cannot be copied.
+    """
 
     def __init__(self, function: Callable[[Any, Any], Any], initial: Any) -> None:
         self._function = function
@@ -293,8 +303,14 @@ class Scan(Operator):
 
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""
-        self._value = self._function(self._value, value)
-        return (self._value,)
+        self._value = state = self._function(self._value, value)
+        if type(state) not in _FIXED:
+            try:
+                state = deepcopy(state)
+            except Exception as error:
+                if deferral.raised_by_handler(error):
+                    raise
+        return (state,)
 
     def state(self) -> Any:
         """See Operator."""

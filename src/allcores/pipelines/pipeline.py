@@ -238,7 +238,8 @@ class Pipeline:
     def scan(self, fn: Callable[[Any, Any], Any], initial: Any) -> Pipeline:
         """The states of a fold: each record becomes `state = fn(state, record)`, of which the first is `initial`.
 
-        As `itertools.accumulate`, without the initial state.
+        As `itertools.accumulate`, without the initial state. `fn` may change the state and return it: what comes out
+        is a copy of it, as it was behind that record.
         """
         if not callable(fn):
             raise UsageError(f"scan({fn!r}): that cannot be called; it is a function of state and record.")
