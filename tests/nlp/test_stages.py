@@ -348,6 +348,17 @@ def test_choices_that_make_no_sense() -> None:
         chosen(["lang"], {"lang": {"min": 3}})
     with pytest.raises(UsageError, match="options for a stage 'nothing'"):
         chosen(["lang"], {"nothing": {}})
+    for order in (["pii", "unicode"], ["lang", "unicode", "pii"], ["pii", "tokens", "unicode"]):
+        # Each row would be passed over, and written as it was read.
+        with pytest.raises(UsageError, match="takes text_norm, which 'unicode' gives behind it: put 'unicode' before"):
+            chosen(order, {"pii": {"replace": True}})
+    mine = Stage("mine", each=raise_for_x, takes=("tokens",), gives={"length": "int32"})
+    with pytest.raises(UsageError, match="'mine' takes tokens, which 'tokens' gives behind it"):
+        chosen(["unicode", mine, "tokens"], {})
+    chosen([mine], {})  # rows of a table have tokens already
+    with pytest.raises(UsageError, match="'tokens' stands before 'pii', which is to leave no personal data in the row"):
+        chosen(["unicode", "tokens", "pii"], {"pii": {"replace": True}})
+    chosen(["unicode", "tokens", "pii", "lemmas"], {})
     with pytest.raises(UsageError, match="'lang' is string in one stage and int32 in another"):
         columns([Stage("mine", each=raise_for_x, gives={"lang": "int32"})])
 

@@ -34,6 +34,8 @@ STAGES: Mapping[str, Stage] = {
 INSTEAD: Mapping[str, str] = {"presidio": "pii", "sentence-transformers": "embedding"}
 #: what runs where nothing is chosen: all that the extra `nlp` is enough for
 DEFAULT: tuple[str, ...] = tuple(name for name in STAGES if name not in ("ids", "embedding", *INSTEAD))
+#: fields of these types have parts of the text, or places in it
+_PARTS = ("list<string>", "list<int32>", "spans", "ranges")
 
 
 def chosen(
@@ -49,8 +51,8 @@ def chosen(
         find: Gives the stage for a name with a colon, `work.py:shout`.
 
     Raises:
-        UsageError: For a stage that there is not, one twice or beside what it stands for, or an option that it does not
-            have.
+        UsageError: For a stage that there is not, one twice or beside what it stands for, an order in which one has
+            nothing to do, or an option that it does not have.
     """
     found: dict[str, Stage] = {}
     for name in DEFAULT if names is None else listed(names):
@@ -66,7 +68,40 @@ def chosen(
             if name in STAGES:
                 continue  # of a stage that is left out this time
             raise UsageError(f"there are options for a stage {name!r}, which there is not: {_known()}")
-    return tuple(stage.with_options(options.get(name, {})) for name, stage in found.items())
+    stages = tuple(stage.with_options(options.get(name, {})) for name, stage in found.items())
+    _check_order(stages)
+    return stages
+
+
+def _check_order(stages: Sequence[Stage]) -> None:
+    """Raise UsageError if a stage stands before what it needs, or before what is to take personal data out.
+
+    A row without what a stage takes is passed over: it would be all of them, without a word.
+    """
+    there = {field.name for field in READ_FIELDS}
+    if "unicode" not in (stage.name for stage in stages):
+        there.add("text_norm")  # it is the text then
+    for place, stage in enumerate(stages):
+        for name in stage.takes:
+            if name in there:
+                continue
+            for later in stages[place + 1 :]:
+                if name in (field.name for field in later.fields) and name not in later.takes:
+                    raise UsageError(
+                        f"the stage {stage.name!r} takes {name}, which {later.name!r} gives behind it: put"
+                        f" {later.name!r} before {stage.name!r}"
+                    )
+        there.update(field.name for field in stage.fields)
+        if stage.withholds is not None and stage.withholds(stage.options):
+            own = {field.name for field in stage.fields}
+            for earlier in stages[:place]:
+                for field in earlier.fields:
+                    if field.type in _PARTS and field.name not in own:
+                        raise UsageError(
+                            f"the stage {earlier.name!r} stands before {stage.name!r}, which is to leave no personal"
+                            f" data in the row, and {field.name} would have it: put {earlier.name!r} behind"
+                            f" {stage.name!r}"
+                        )
 
 
 def _named(name: str, find: Callable[[str], Any] | None) -> Stage:

@@ -5,8 +5,9 @@
             text_redacted   string    text_norm with a placeholder for each
 
 Without a key a placeholder is [EMAIL]; with one it can be turned back by who has the key (`nlp.restore`). With
-`replace` the redacted text takes the place of the message itself, so that no later stage and no column has the data:
-`text` and `text_norm` are the redacted text, and spans are those of the placeholders.
+`replace` the redacted text takes the place of the message itself, so that no later stage and no column that is made of
+the text has the data: `text` and `text_norm` are the redacted text, and spans are those of the placeholders. Stages
+that keep parts of the text, or places in it, stand behind this one.
 """
 
 from __future__ import annotations
