@@ -51,11 +51,54 @@ def found(text: str) -> list[tuple[str, str]]:
         ("טלפון +972-3-1234567 שלום", [("PHONE", "+972-3-1234567")]),
         ("on 2026-01-31 or 31.01.2026 I paid 1,234,567.89 for 1000000", []),
         ("version 1.10.2, room 101, 3-4 people, 10/12", []),
+        ("4111 1111 1111 1111 12/27 123, 4111-1111-1111-1111-123", [
+            ("CARD", "4111 1111 1111 1111"), ("CARD", "4111-1111-1111-1111")]),
+        ("4111111111111111,12/27,123", [("CARD", "4111111111111111")]),
+        ("id,4111111111111111 5500000000000004", [("CARD", "4111111111111111"), ("CARD", "5500000000000004")]),
+        ("Tel:030 1234567, Tel.030/1234567 phone:555-123-4567; tel:+49301234567", [
+            ("PHONE", "030 1234567"), ("PHONE", "030/1234567"), ("PHONE", "555-123-4567"), ("PHONE", "+49301234567")]),
+        ("0612345678 ou 06.12.34.56.78, 07700900123, 0041446681800", [
+            ("PHONE", "0612345678"), ("PHONE", "06.12.34.56.78"), ("PHONE", "07700900123"),
+            ("PHONE", "0041446681800")]),
+        ("at 12:30 1234, 1,234 567 8901, order 00012345678, 0.0612345678", []),
+        ("write to...bob@example.com _ann@example.org_ (eve@example.net- he)", [
+            ("EMAIL", "to...bob@example.com"), ("EMAIL", "_ann@example.org"), ("EMAIL", "eve@example.net")]),
+        (f"{'a.' * 40}bob@example.com and .ann@example.com", [
+            ("EMAIL", f"{'a.' * 30}bob@example.com"), ("EMAIL", "ann@example.com")]),
+        ("a&b@example.com, bob@example.xn--p1ai, иван@пример.рф, 王伟@例子.中国", [
+            ("EMAIL", "a&b@example.com"), ("EMAIL", "bob@example.xn--p1ai"), ("EMAIL", "иван@пример.рф"),
+            ("EMAIL", "王伟@例子.中国")]),
+        ("ל-050-1234567 ב-4111111111111111", [("PHONE", "050-1234567"), ("CARD", "4111111111111111")]),
+        ("no-050-1234567, -050-1234567, x-4111111111111111", []),
+        ("(see https://x.com/a_(b)) _https://x.com/c_", [("URL", "https://x.com/a_(b)"), ("URL", "https://x.com/c_")]),
+        ("de89 3704 0044 0532 0130 00 or DE89-3704-0044-0532-0130-00", [
+            ("IBAN", "de89 3704 0044 0532 0130 00"), ("IBAN", "DE89-3704-0044-0532-0130-00")]),
         ("", []),
     ],
 )  # fmt: skip
 def test_what_is_found(text: str, wanted: list[tuple[str, str]]) -> None:
     assert found(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("我的是", "谢谢你" * 20), ("電話は", "までどうぞ"), ("ติดต่อ", "นะครับ"), ("이메일은", "으로")]
+)
+@pytest.mark.parametrize(
+    "item",
+    [
+        "bob@example.com",
+        "4111 1111 1111 1111",
+        "DE89370400440532013000",
+        "192.168.1.254",
+        "2001:db8::1",
+        "+86 138 1234 5678",
+        "03-1234-5678",
+    ],
+)
+def test_data_in_scripts_without_spaces(before: str, item: str, after: str) -> None:
+    """There letters stand right before and behind them."""
+    assert [text for _, text in found(before + item + after)] == [item]
+    assert [text for _, text in found(f"{before}https://example.com/a {after}")] == ["https://example.com/a"]
 
 
 def test_check_digits() -> None:

@@ -20,17 +20,37 @@ class Span(NamedTuple):
     end: int
 
 
-_EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w+%-][\w.+%'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])"
+#: letters of scripts that are written without spaces: data stand right beside them, and do not go on in them
+_JOINED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 )
-_URL = re.compile(r"\b(?:https?|ftp)://[^\s<>\"'`{}|\\^]{1,2000}|\bwww\.[^\s<>\"'`{}|\\^]{3,2000}", re.IGNORECASE)
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w]|[.,]\d)")
-_IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_IP6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])")
+#: a letter or digit with which data would go on, or _; the same without _
+_WORD, _SIGN = rf"[^\W{_JOINED}]", rf"[^\W_{_JOINED}]"
+#: no - before it, unless behind a letter of Hebrew, say, where it joins a short word to what follows
+_NO_DASH = r"(?<!^-)(?<![\x00-\x7f]-)"
+_DOMAIN = (
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
+    rf"(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?!{_SIGN})|[^\W\d_]{{2,24}}(?![^\W_]))"
+)
+_EMAIL = re.compile(rf"(?<![+%-])(?<!{_WORD})(?:{_WORD}|[+%&-])(?:{_WORD}|[.+%&'-]){{0,63}}@{_DOMAIN}")
+_JOINED_EMAIL = re.compile(rf"(?<![\w.+%-])(?:[\w+%-][\w.+%'-]{{0,62}})?[{_JOINED}]@{_DOMAIN}")
+_URL = re.compile(
+    rf"(?<!{_SIGN})(?:(?:https?|ftp)://[^\s<>\"'`{{}}|\\^]{{1,2000}}|www\.[^\s<>\"'`{{}}|\\^]{{3,2000}})", re.IGNORECASE
+)
+_IBAN = re.compile(
+    rf"(?<!{_WORD})[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]{{4}}){{2,7}}(?:[ -]?[A-Z0-9]{{1,3}})?(?!{_WORD})", re.IGNORECASE
+)
+_CARD = re.compile(rf"(?<![.+]){_NO_DASH}(?<!{_WORD})\d(?:[ -]?\d){{11,18}}(?!{_WORD})(?!\.\d)")
+_IP4 = re.compile(rf"(?<!\.)(?<!{_WORD})(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?!{_WORD})(?!\.\d)")
+_IP6 = re.compile(
+    rf"(?<![:.])(?<!{_WORD})(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}"
+    rf"(?:[0-9A-Fa-f]{{1,4}}|(?:\d{{1,3}}\.){{3}}\d{{1,3}})?(?!{_WORD})(?!:)"
+)
 _PHONE = re.compile(
-    r"(?<![\w.,/:+-])(?:\+\d{1,15}|\(\+?\d{1,5}\)[ ./-]{0,2}\d{1,14}|\d{2,5}(?=[ ./-]))"
-    r"(?:(?:[ ./-]{1,2}|(?=\())(?:\(\d{1,4}\)[ ./-]{0,2})?\d{1,14}){0,6}(?![\w]|[.,:/]\d)"
+    rf"(?<![/+]){_NO_DASH}(?<!{_WORD})(?<!\d[.,:])"
+    r"(?:\+\d{1,15}|\(\+?\d{1,5}\)[ ./-]{0,2}\d{1,14}|\d{2,5}(?=[ ./-])|00[1-9]\d{7,13}|0[1-9]\d{7,10})"
+    rf"(?:(?:[ ./-]{{1,2}}|(?=\())(?:\(\d{{1,4}}\)[ ./-]{{0,2}})?\d{{1,14}}){{0,6}}(?!{_WORD})(?![.,:/]\d)"
 )
 _DATE = re.compile(
     r"\d{4}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
@@ -44,6 +64,8 @@ _CARDS = {
     "39": (14, 16, 19), "4": (13, 16, 19), "5": (16,), "2": (16,), "6": (12, 13, 14, 15, 16, 17, 18, 19),
     "81": (16, 17, 18, 19),
 }  # fmt: skip
+#: digits of a card at least
+LEAST_CARD = 12
 #: country -> characters of an IBAN (ISO 13616 registry)
 _IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
@@ -56,6 +78,10 @@ _IBAN_LENGTHS = {
     "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
     "YE": 30,
 }  # fmt: skip
+
+
+#: digits of an IBAN that is not in capitals; any that there is has more
+LEAST_DIGITS = 10
 
 
 def luhn(text: str) -> bool:
@@ -74,8 +100,11 @@ def is_card(text: str) -> bool:
 
 def is_iban(text: str) -> bool:
     """Whether it is an IBAN: of its country's length, with right check digits."""
-    plain = text.replace(" ", "")
+    plain = text.replace(" ", "").replace("-", "").upper()
     if len(plain) != _IBAN_LENGTHS.get(plain[:2], -1) or not plain.isascii():
+        return False
+    # Words in small letters may have the length and, one in a hundred, the check digits.
+    if text != text.upper() and sum(map(str.isdecimal, plain)) < LEAST_DIGITS:
         return False
     return int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
 
@@ -109,7 +138,7 @@ def is_anything(text: str) -> bool:
 #: in this order: what an earlier one has found is no longer there for a later one
 KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
     "URL": ((_URL,), is_anything),
-    "EMAIL": ((_EMAIL,), is_anything),
+    "EMAIL": ((_EMAIL, _JOINED_EMAIL), is_anything),
     "IBAN": ((_IBAN,), is_iban),
     "CARD": ((_CARD,), is_card),
     "IP": ((_IP4, _IP6), is_ip),
@@ -137,14 +166,17 @@ def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
 
 
 def _candidates(kind: str, pattern: re.Pattern[str], holds: Callable[[str], bool], text: str) -> Iterator[Span]:
+    if kind == "EMAIL" and "@" not in text:
+        return
     place = 0
     while match := pattern.search(text, place):
         start, end = match.span()
         if kind == "URL":
-            while end > start and text[end - 1] in _TAIL and not (text[end - 1] == ")" and "(" in text[start:end]):
-                end -= 1
+            end = _url_end(text, start, end)
         if kind == "IBAN":
             end = _iban_end(text, start, end)
+        if kind == "CARD":
+            end = _card_end(text, start, end)
         if end > start and holds(text[start:end]):
             yield Span(kind, start, end)
             place = end
@@ -153,12 +185,34 @@ def _candidates(kind: str, pattern: re.Pattern[str], holds: Callable[[str], bool
             place = end if kind == "PHONE" and sum(map(str.isdecimal, text[start:end])) > 15 else start + 1
 
 
+def _url_end(text: str, start: int, end: int) -> int:
+    """Where the address ends: what is the sentence's is not its own, nor is a bracket that was opened before it."""
+    opened = text.count("(", start, end) - text.count(")", start, end)
+    while end > start and text[end - 1] in _TAIL:
+        if text[end - 1] == ")":
+            if opened >= 0:
+                break
+            opened += 1
+        end -= 1
+    return end
+
+
+def _card_end(text: str, start: int, end: int) -> int:
+    """Where the card's number ends: a date or a code may stand behind it, with the same spaces as within it."""
+    place = end
+    while place - start >= LEAST_CARD:
+        if is_card(text[start:place]):
+            return place
+        place = max(text.rfind(" ", start, place), text.rfind("-", start, place))
+    return end
+
+
 def _iban_end(text: str, start: int, end: int) -> int:
     """Where the IBAN that begins at `start` ends by its country's length; words may stand behind it."""
-    wanted = _IBAN_LENGTHS.get(text[start : start + 2], 0)
+    wanted = _IBAN_LENGTHS.get(text[start : start + 2].upper(), 0)
     signs = 0
     for place in range(start, end):
-        signs += text[place] != " "
+        signs += text[place] not in " -"
         if signs == wanted:
             return place + 1
     return end
