@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -179,11 +181,16 @@ def test_messages_of_the_program_are_read_in_steps_as_in_a_run() -> None:
         {"content": "Hi", "file": "a.txt"},
         {"text": "Ho", "id": 7, "timestamp": "1970-01-01T00:00:10Z", "file": "b.txt", "line": 3},
         "no dict",
+        # of a log, and of a data frame
+        {"text": "Ha", "file": "a.py", "line": 3, "error": "a failure of that program"},
+        {"text": "He", "id": math.nan, "reply_to": math.nan, "timestamp": datetime(1970, 1, 1, 0, 0, 20)},
     ]
     rows = list(pipeline.imap(messages, backend="serial"))
     assert [(row["id"], row["text"], row["timestamp"]) for row in rows] == [
-        ("item:1", "Hi", None), ("7", "Ho", 10.0), ("item:3", None, None)
+        ("item:1", "Hi", None), ("7", "Ho", 10.0), ("item:3", None, None), ("item:4", "Ha", None),
+        ("item:5", "He", 20.0),
     ]  # fmt: skip
+    assert [row["error"] for row in rows if row["text"] is not None] == [None] * 4
     steps = list(pipeline.steps().imap(messages, backend="serial"))
     assert [{**row, "line": None} for row in steps] == [{**row, "line": None} for row in rows]
 

@@ -81,6 +81,11 @@ def new_record(file: str, line: int, *, error: str | None = None, **given: Any) 
     return record
 
 
+def is_record(item: dict[str, Any]) -> bool:
+    """Whether it is a message as readers give it, or a row: all of their fields are there, and not just some names."""
+    return "error" in item and all(name in item for name in _READ_NAMES)
+
+
 def id_of(file: str, line: int, place: int = 1) -> str:
     """The id of what has none of its own: where it stands. `place`: on its line, of several documents, from 1."""
     return f"{file}:{line}" if place == 1 else f"{file}:{line}.{place}"

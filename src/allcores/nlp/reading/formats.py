@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from allcores.nlp.records import Record, id_of, new_record, well_formed
+from allcores.nlp.records import Record, id_of, is_record, new_record, well_formed
 from allcores.sources.text import json_value
 
 #: field -> names under which it is found, the first that is there counts
@@ -96,9 +96,14 @@ def message_of(item: Any, number: int) -> Record:
     """
     if not isinstance(item, dict):
         return new_record("item", number, error=f"reading: a message is a dict with text, not {type(item).__name__}")
-    if "file" in item and "line" in item and "error" in item:
+    if is_record(item):
         return item
-    return utterance(item, "item", number)
+    return utterance({name: value for name, value in item.items() if not _is_missing(value)}, "item", number)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether it is what pandas has in the place of nothing: NaN, or NaT."""
+    return isinstance(value, (float, datetime.datetime)) and value != value
 
 
 def _conversation(
@@ -196,7 +201,7 @@ def _speaker(value: Any) -> str | None:
 def seconds_of(value: Any) -> float | None:
     """A time as seconds since 1970, UTC: from a number of seconds (or of milliseconds and less), or ISO 8601.
 
-    Either may be text. A time without a zone counts as UTC.
+    Either may be text; a program may also give a `datetime`. A time without a zone counts as UTC.
 
     Raises:
         BadMessage: If it is none of them.
@@ -213,7 +218,9 @@ def seconds_of(value: Any) -> float | None:
                 raise BadMessage(
                     f"is {value[:40]!r}, and neither seconds nor a date like 2026-01-31T12:00:00Z"
                 ) from None
-            return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+            return _seconds_at(moment)
+    if isinstance(value, datetime.datetime):
+        return _seconds_at(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadMessage(f"must be seconds or a date, not {kind_of(value)}")
     try:
@@ -230,6 +237,10 @@ def seconds_of(value: Any) -> float | None:
     if abs(seconds) >= 1e11:
         raise BadMessage("is no time: it is after the year 5138")
     return seconds
+
+
+def _seconds_at(moment: datetime.datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def kind_of(value: Any) -> str:
