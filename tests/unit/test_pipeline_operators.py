@@ -157,6 +157,26 @@ def test_weights_in_bytes() -> None:
         bytes_of(3)
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "read"),
+    [
+        (Pipeline().islice(3), 3),
+        (Pipeline().islice(3).map(str), 3),
+        (Pipeline().batch(4).islice(3), 12),
+        (Pipeline().batch(4).islice(2).unbatch().islice(5), 8),
+        (Pipeline().window(3).islice(2), 4),
+        (Pipeline().enumerate().islice(1, 9, 2).map(str), 8),
+        (Pipeline().islice(70, 75), 75),
+        (Pipeline().islice(70).islice(100), 70),
+    ],
+)
+def test_the_source_is_read_as_far_as_islice_wants(pipeline: Pipeline, read: int) -> None:
+    """And whoever waits for what does not come yet waits for nothing that nobody wants."""
+    numbers = iter(range(1_000))
+    list(pipeline.imap(numbers, backend="serial"))
+    assert next(numbers) == read
+
+
 def test_each_run_has_a_state_of_its_own() -> None:
     """A fold may change its state and return it."""
 

@@ -91,7 +91,9 @@ class Operated(Link):
     @property
     def room(self) -> int:
         """See Link."""
-        return self._next.room * self.operator.per_record
+        operator = self.operator
+        room, wanted = self._next.room * operator.per_record - operator.waiting, operator.wanted
+        return room if wanted is None else min(room, wanted)
 
     @property
     def done(self) -> bool:

@@ -28,6 +28,16 @@ class Operator:
     #: so many records make one, about
     per_record = 1
 
+    @property
+    def waiting(self) -> int:
+        """How many records it has of the next one that comes out, where `per_record` make one."""
+        return 0
+
+    @property
+    def wanted(self) -> int | None:
+        """How many records it takes at most until it has `ended`; None: any number."""
+        return None
+
     def feed(self, value: Any) -> Iterable[Any]:
         """Take one record; the records that follow from it."""
         raise NotImplementedError
@@ -78,6 +88,11 @@ class Batch(Operator):
     def plain(self) -> bool:
         """No code of the program's runs in it."""
         return self._weigh is None
+
+    @property
+    def waiting(self) -> int:
+        """See Operator."""
+        return len(self._held) if self._weigh is None else 0
 
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""
@@ -266,6 +281,14 @@ class Islice(Operator):
         behind = max(0, self._place - self._start)
         following = self._start + -(-behind // self._step) * self._step
         return max(following, self._start) >= self._stop
+
+    @property
+    def wanted(self) -> int | None:
+        """See Operator."""
+        if self._stop is None:
+            return None
+        last = self._start + (self._stop - 1 - self._start) // self._step * self._step
+        return max(0, last + 1 - self._place)
 
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""

@@ -220,7 +220,7 @@ class Pipeline:
     def islice(self, *places: int | None) -> Pipeline:
         """Some records by their places, as `itertools.islice`: `islice(stop)` or `islice(start, stop, step)`.
 
-        Behind the last of them the source is not pulled any further.
+        Behind the last of them the source is not pulled any further, unless workers come before: they read ahead.
         """
         if not 1 <= len(places) <= 3:
             raise UsageError("islice takes (stop), (start, stop) or (start, stop, step).")
