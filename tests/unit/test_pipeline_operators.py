@@ -177,6 +177,32 @@ def test_the_source_is_read_as_far_as_islice_wants(pipeline: Pipeline, read: int
     assert next(numbers) == read
 
 
+def score(row: dict[str, Any]) -> Any:
+    return row["score"]
+
+
+def in_a_tuple(row: dict[str, Any]) -> Any:
+    return (1, (row["score"],))
+
+
+@pytest.mark.parametrize("key", [score, in_a_tuple])
+def test_nan_is_one_key(key: Callable[[Any], Any]) -> None:
+    """Also where each record has one of its own, as behind workers, or in a run that goes on."""
+    rows = [{"score": float(score)} for score in ("nan", "nan", "1", "1", "nan", "nan", "nan")]
+    grouped = Pipeline().map(dict).group_by(key)
+    assert [len(group) for _, group in grouped.imap(rows, backend="serial")] == [2, 2, 3]
+    found = list(Pipeline().map(dict).distinct(key).imap(rows, backend="serial"))
+    assert [str(row["score"]) for row in found] == ["nan", "1.0"]
+    for pipeline, left in ((Pipeline().group_by(key), [rows[:2]]), (Pipeline().distinct(key), [])):
+        operator = operator_of(pipeline)
+        operator.saved = True
+        operator.feed(rows[0])
+        restored = operator_of(pipeline)
+        restored.restore([pickle.loads(pickle.dumps(operator.state()))])
+        out = [*restored.feed(rows[1]), *restored.finish()]
+        assert [len(group) for _, group in out] == [len(group) for group in left]
+
+
 def test_each_run_has_a_state_of_its_own() -> None:
     """A fold may change its state and return it."""
 

@@ -165,6 +165,23 @@ class Unbatch(Operator):
         return value  # type: ignore[no-any-return]
 
 
+#: the one NaN among keys
+_NAN = float("nan")
+
+
+def known(key: Any) -> Any:
+    """A key by which it is known again. NaN equals itself only as the same object, which records lose on their way.
+
+    Args:
+        key: Of any kind; in a tuple it is looked for, too.
+    """
+    if isinstance(key, float):
+        return key if key == key else _NAN
+    if type(key) is tuple:
+        return tuple(map(known, key))
+    return key
+
+
 class GroupBy(Operator):
     """(key, list of neighbours with that key): itertools.groupby.
 
@@ -181,9 +198,9 @@ class GroupBy(Operator):
 
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""
-        key = self._key(value)
+        key = known(self._key(value))
         held = self._held
-        if held and (key != self._current or len(held) == self._limit):
+        if held and ((key is not self._current and key != self._current) or len(held) == self._limit):
             group = self._current, held
             self._current, self._held = key, [value]
             return (group,)
@@ -206,7 +223,7 @@ class GroupBy(Operator):
 
     def restore(self, states: list[Any]) -> None:
         """See Operator."""
-        self._current, self._held = states[-1][0], list(states[-1][1])
+        self._current, self._held = known(states[-1][0]), list(states[-1][1])
 
 
 class Window(Operator):
@@ -357,7 +374,7 @@ class Distinct(Operator):
 
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""
-        key = value if self._key is None else self._key(value)
+        key = known(value if self._key is None else self._key(value))
         if key in self._seen:
             return ()
         self._seen.add(key)
@@ -372,5 +389,5 @@ class Distinct(Operator):
 
     def restore(self, states: list[Any]) -> None:
         """See Operator."""
-        self._seen = {key for added in states for key in added}
+        self._seen = {known(key) for added in states for key in added}
         self._added = []

@@ -186,7 +186,7 @@ class Pipeline:
         """(key, list of records) for neighbours with the same key. As `itertools.groupby`: sort before, if need be.
 
         Args:
-            key: Gives the key of a record.
+            key: Gives the key of a record. NaN is one key, wherever it came from.
             limit: Records in a list at most: a longer group comes in several. It bounds memory.
         """
         if not callable(key):
@@ -247,7 +247,10 @@ class Pipeline:
 
     @hiding
     def distinct(self, key: Callable[[Any], Any] | None = None) -> Pipeline:
-        """Each record the first time that it comes; with `key`, the first record of each key. It remembers all keys."""
+        """Each record the first time that it comes; with `key`, the first record of each key. It remembers all keys.
+
+        Records, or keys, must be hashable; NaN is one of them, wherever it came from.
+        """
         if key is not None and not callable(key):
             raise UsageError(f"distinct({key!r}): that cannot be called; it is the function that gives the key.")
         shown = "" if key is None else name_of(key)
