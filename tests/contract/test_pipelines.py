@@ -88,6 +88,20 @@ def test_what_goes_on_in_the_place_of_a_record_goes_through_the_steps_behind(pla
     assert list(maps.imap(range(6, 9), backend=place, workers=2)) == [12, -14, 16]
 
 
+def pairs(number: int) -> list[int]:
+    return [number, number + 1]
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "apart"])
+def test_one_of_many_records_that_fails_costs_itself(place: Any, fuse: bool) -> None:
+    """And not what else came of the same record, or of the same batch, whatever could be one task."""
+    many = Pipeline().flat_map(pairs, on_error="skip").map(tasks.fails_at_seven, on_error="skip", fuse=fuse)
+    assert list(many.imap([6, 8], backend=place, workers=2)) == [6, 8, 9]
+    batches = Pipeline().batch(3).map(list, on_error="skip").unbatch()
+    each = batches.map(tasks.fails_at_seven, on_error="skip", fuse=fuse)
+    assert list(each.imap(range(5, 11), backend=place, workers=2)) == [5, 6, 8, 9, 10]
+
+
 def test_explain_shows_what_is_one_task() -> None:
     fused = Pipeline().map(tasks.increment).filter(tasks.is_even).batch(2)
     assert fused.explain(workers=2).splitlines()[1:] == [

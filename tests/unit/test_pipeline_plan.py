@@ -55,6 +55,10 @@ STAGES: list[tuple[Pipeline, list[tuple[str, int]]]] = [
     (Pipeline().map(f, timeout=1).map(g, timeout=1.0), [("f → g", 0)]),
     (Pipeline().map(f, timeout=1).map(g), [("f", 0), ("g", 0)]),
     (Pipeline().map(f, on_error="skip").map(g, on_error="skip").map(f), [("f → g", 0), ("f", 0)]),
+    (Pipeline().flat_map(f, on_error="skip").map(g, on_error="skip"), [("f", 0), ("g", 0)]),
+    (Pipeline().flat_map(f, on_error="record").filter(g, on_error="record"), [("f", 0), ("g", 0)]),
+    (Pipeline().map(f, on_error="skip").unbatch().map(g, on_error="skip"), [("f", 0), ("g", 0)]),
+    (Pipeline().map(f, on_error="skip").flat_map(g, on_error="skip").write("x.jsonl"), [("f → g → write", 0)]),
     (Pipeline().map(f, preload=load).map(g), [("f → g", 0)]),
     (Pipeline().map(f).enumerate().islice(3), [("f", 0), ("enumerate", -1), ("islice", -1)]),
 ]

@@ -10,16 +10,13 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
+from allcores.pipelines.steps import MANY
 from allcores.system.tracebacks import HERE
 from allcores.transport.exceptions import TRACEBACK, add_note
 from allcores.transport.refilled_items import as_pulled
 
 #: the name of its file in tracebacks, which leave out files of ours
 FILE = HERE + "pipelines/fused-steps"
-
-
-#: steps that make any number of records of one
-_MANY = ("flat_map", "unbatch")
 
 
 class FusedStep:
@@ -109,7 +106,7 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
             line = f"out.extend(as_pulled({over}))" if last else f"for value in as_pulled({over}):"
         lines.append(indent + line)
         places[len(lines)] = number
-        if step.kind == "filter" or (step.kind in _MANY and not last):
+        if step.kind == "filter" or (step.kind in MANY and not last):
             indent += "    "
             if last:
                 lines.append(f"{indent}out.append(value)")

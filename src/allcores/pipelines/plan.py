@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from allcores.formatting import counted
-from allcores.pipelines.steps import InlineStep, On, StageOptions, Step, WorkerStep, WriteStep, one_line
+from allcores.pipelines.steps import MANY, InlineStep, On, StageOptions, Step, WorkerStep, WriteStep, one_line
 from allcores.system.plain_record import record
 
 #: place of the pool that stages share who ask for no workers of their own
@@ -299,7 +299,12 @@ def _joins(group: list[WorkerStep], step: WorkerStep) -> bool:
     if not step.fuse:
         return False
     options = next((each.options for each in group if each.options is not None), None)
-    return options is None or _alike(options, step.options)
+    if options is None:
+        return True
+    if options.on_error != "raise" and any(each.kind in MANY for each in group):
+        # One of many records that fails is to cost itself, and not what else came of the same one.
+        return False
+    return _alike(options, step.options)
 
 
 def _alike(first: StageOptions, second: StageOptions) -> bool:

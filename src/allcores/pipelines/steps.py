@@ -21,6 +21,8 @@ ON = ("processes", "threads", "interpreters", "serial")
 #: backends whose tasks cannot be ended
 ENDLESS = ("threads", "interpreters", "serial")
 ON_ERROR = ("raise", "skip", "record")
+#: steps of workers that make any number of records of one
+MANY = ("flat_map", "unbatch")
 
 
 @record
