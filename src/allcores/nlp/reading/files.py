@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Literal
 
@@ -30,6 +31,8 @@ from allcores.sources.text import (
 ChatFormat = Literal["jsonl", "json", "csv", "tsv", "text"]
 FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "tsv", "text")
 
+#: what stands between two documents of a list
+_GAP = re.compile(r"[ \t\r\n,]*")
 #: what to do about two columns of one name
 _NAMED_TWICE = "give one of them another name"
 _SUFFIXES: Mapping[str, ChatFormat] = {
@@ -155,11 +158,19 @@ def _listed(text: str, place: int) -> Iterator[tuple[int, Any]]:
     """The documents of a list, each with the line on which it begins."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
+    first = True
     while True:
-        while place < len(text) and text[place] in " \t\r\n,":
-            place += 1
+        gap = _GAP.match(text, place)
+        assert gap is not None
+        place = gap.end()
         line, counted = line + text.count("\n", counted, place), place
-        if text[place : place + 1] == "]":
+        closed = text[place : place + 1] == "]"
+        commas = gap[0].count(",")
+        if place < len(text) and commas != (0 if first or closed else 1):
+            # Its documents are there all the same, but other programs do not read such a file.
+            yield line, BadMessage(f"not JSON ({'a comma is missing' if not commas else 'a comma too many'})")
+        first = False
+        if closed:
             behind = text[place + 1 :]
             if rest := behind.lstrip():
                 line += behind.count("\n", 0, len(behind) - len(rest))
