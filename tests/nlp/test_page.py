@@ -53,6 +53,12 @@ def test_lengths_are_counted_in_groups(length: int, name: str) -> None:
     assert summary_of([]).lengths == {}
 
 
+def test_a_text_that_is_white_space_alone_is_empty() -> None:
+    """As the stages see it: the text as it was read is not counted in its place."""
+    summary = summary_of([{**_row(1, text=" \n "), "text_norm": ""}, {**_row(2, text=" a "), "text_norm": "a"}])
+    assert (summary.empty, summary.characters, summary.longest, summary.lengths) == (1, 1, 1, {"0": 1, "1 to 9": 1})
+
+
 def test_many_reasons_keep_few_rows() -> None:
     summary = summary_of(_row(number, error=f"reading: reason {number}") for number in range(1000))
     assert len(summary.samples) == 50 and summary.errors == 1000

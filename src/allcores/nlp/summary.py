@@ -42,7 +42,9 @@ class ChatSummary:
     def add(self, row: Record) -> None:
         """Count one row."""
         self.rows += 1
-        text = row.get("text_norm") or row.get("text") or ""
+        text = row.get("text_norm")
+        if text is None:
+            text = row.get("text") or ""
         self.characters += len(text)
         self.longest = max(self.longest, len(text))
         self._lengths[bisect_right(LENGTHS, len(text)) - 1] += 1
