@@ -18,6 +18,7 @@ from allcores.nlp.reading.formats import BadMessage, records_of, seconds_of
 from allcores.nlp.reading.items import record_of
 from allcores.nlp.reading.names import file_names
 from allcores.nlp.reading.source import ChatItems
+from allcores.nlp.validation import check_document
 from allcores.sources.text import BadInput
 
 pytestmark = pytest.mark.quick
@@ -128,6 +129,15 @@ def test_what_is_wrong_is_one_sentence(document: Any, error: str) -> None:
     (row,) = of(document)
     assert row["error"].startswith(error)
     assert row["line"] == 3
+
+
+def test_a_message_that_counts_messages_is_a_message() -> None:
+    for document in ({"text": "Hi", "messages": 3}, {"content": "Hi", "messages": None, "conversations": "x"}):
+        (row,) = of(document)
+        assert (row["text"], row.get("error")) == ("Hi", None)
+        assert list(check_document(document, "f", 1)) == []
+    rows = of({"text": "Hi", "messages": 3, "conversations": [{"from": "human", "value": "Ho"}]})
+    assert [row["text"] for row in rows] == ["Ho"]
 
 
 def test_one_bad_turn_costs_that_turn() -> None:

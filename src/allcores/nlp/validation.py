@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of, utterance
+from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of, turns_key, utterance
 from allcores.sources.text import json_value
 
 OPENAI_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -94,10 +94,9 @@ def check_document(
         yield Finding(file, line, None, None, "readable", str(document))
     elif not isinstance(document, dict):
         yield Finding(file, line, None, None, "object", f"this is {kind_of(document)}")
-    elif "messages" in document:
-        yield from _Conversation(document, document["messages"], file, line).openai()
-    elif "conversations" in document:
-        yield from _Conversation(document, document["conversations"], file, line).sharegpt()
+    elif (key := turns_key(document)) is not None:
+        talk = _Conversation(document, document[key], file, line)
+        yield from talk.openai() if key == "messages" else talk.sharegpt()
     else:
         said, found = said_of(document, file, line)
         yield from found
@@ -121,7 +120,7 @@ class Said:
 
 def is_utterance(document: Any) -> bool:
     """Whether a document is one message by itself."""
-    return isinstance(document, dict) and "messages" not in document and "conversations" not in document
+    return isinstance(document, dict) and turns_key(document) is None
 
 
 def said_of(document: Mapping[str, Any], file: str, line: int) -> tuple[Said, list[Finding]]:

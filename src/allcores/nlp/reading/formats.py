@@ -53,11 +53,26 @@ def records_of(
     if not isinstance(document, dict):
         yield new_record(file, line, id=own, error=f"reading: a JSON object is expected here, not {kind_of(document)}")
         return
-    for key, read in (("messages", _openai), ("conversations", _sharegpt)):
-        if key in document and not (names or {}).get("text"):
-            yield from _conversation(document, document[key], key, read, file, line, own)
-            return
-    yield utterance(document, file, line, names, place)
+    key = turns_key(document, names)
+    if key is None:
+        yield utterance(document, file, line, names, place)
+    else:
+        read = _openai if key == "messages" else _sharegpt
+        yield from _conversation(document, document[key], key, read, file, line, own)
+
+
+def turns_key(document: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str | None:
+    """The name under which a document has the turns of a conversation; None: it is one message by itself.
+
+    A message may have a field of that name that is something else, their number say.
+    """
+    if (names or {}).get("text"):
+        return None
+    has_text = any(isinstance(document.get(name), str) for name in NAMES["text"])
+    for key in ("messages", "conversations"):
+        if key in document and not (has_text and not isinstance(document[key], list)):
+            return key
+    return None
 
 
 def utterance(
