@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from allcores.nlp import ChatSource, validation_files
+from allcores.nlp import ChatSource, convert, validation_files
 from allcores.nlp.validation import FIXES, check_document
 from allcores.nlp.validation_files import findings_of
 
@@ -87,6 +87,23 @@ BAD: list[tuple[Any, list[tuple[str, int | None]]]] = [
         [("tool-answer-known", 1)],
     ),
 ]  # fmt: skip
+
+
+def test_what_is_converted_has_the_findings_that_it_had() -> None:
+    """Several calls at once have several answers, and a message that says something and calls is one."""
+    calls = [
+        {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}} for name in ("first", "second")
+    ]
+    answers = [{"role": "tool", "tool_call_id": call["id"], "content": "1"} for call in calls]
+    talk = {
+        "messages": [
+            {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "I look", "tool_calls": calls},
+            *answers, {"role": "assistant", "content": "Done"},
+        ]
+    }  # fmt: skip
+    assert list(check_document(talk, "f", 1)) == []
+    found = list(check_document(convert(talk, "sharegpt").document, "f", 1))
+    assert [(finding.level, finding.rule, finding.turn) for finding in found] == [("warning", "roles-alternate", 4)]
 
 
 @pytest.mark.parametrize("document", GOOD)

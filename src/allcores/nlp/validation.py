@@ -299,9 +299,13 @@ class _Conversation:
                 yield self.finding(number, "content-type", what)
             elif not value.strip():
                 yield self.finding(number, "content-empty", "its 'value' is empty", "warning")
-            if role == "tool" and before != "assistant":
+            if role == "tool" and before not in ("assistant", "tool"):
                 yield self.finding(number, "tool-answer-known", "an observation without a function_call before it")
-            yield from self._order(number, role, before)
+            elif role == "tool" and before == "tool":
+                # Several calls at once have several answers.
+                yield self.finding(number, "roles-alternate", "two observations in a row", "warning")
+            if turn.get("joins") is not True:  # it is one message with the turn before
+                yield from self._order(number, role, before)
             before = role
         if before is not None and before != "assistant":
             yield self.finding(None, "ends-with-answer", f"the last message is of {before}", "warning")
