@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import pytest
 from allcores.errors import UsageError
 from allcores.nlp.stages import duplicates
 from allcores.nlp.stages.duplicates import DUPLICATES, Groups, Sketcher, sketch
+from allcores.nlp.table import watchers
 
 pytestmark = pytest.mark.quick
 pytest.importorskip("rensa")
@@ -170,7 +172,14 @@ def test_a_million_copies_of_a_template_are_compared_with_few() -> None:
     assert sum(kind == "near" for _, kind in found) > 0.9 * count
 
 
-@pytest.mark.parametrize(("name", "value"), [("threshold", 0.0), ("threshold", 1.5), ("shingle", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("threshold", 0.0), ("threshold", 1.5), ("threshold", math.nan), ("shingle", 0), ("shingle", 2.5)],
+)
 def test_options_that_make_no_sense(name: str, value: float) -> None:
+    """Before a message is read, where models are loaded as where messages are seen in order."""
+    stage = DUPLICATES.with_options({name: value})
     with pytest.raises(UsageError, match=f"stage 'duplicates': {name}="):
-        DUPLICATES.with_options({name: value}).loaded()
+        stage.loaded()
+    with pytest.raises(UsageError, match=f"stage 'duplicates': {name}="):
+        watchers([stage])

@@ -77,7 +77,7 @@ def test_what_it_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"entities": ["EMAIL_ADDRESS"]}, "EMAIL_ADDRESS is found by the patterns: leave EMAIL in kinds"),
         ({"model": "en_core_web_none"}, "'en_core_web_none' is no installed spaCy model, and no folder with one"),
         ({"score": 2.0}, "score=2.0 must lie between 0 and 1"),
-        ({"max_chars": 10}, "max_chars=10 must be 1,000 or more"),
+        ({"max_chars": 10}, "max_chars=10 must be a whole number, 1,000 or more"),
         ({"kinds": ["FACE"]}, "knows no 'FACE'"),
     ]
     for options, message in wrong:

@@ -223,6 +223,24 @@ def test_a_text_is_a_list_where_there_is_to_be_one(stage: str, option: str) -> N
     assert chosen([stage], {stage: {option: ["en"]}})[0].options[option] == ["en"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "option", "value", "said"),
+    [
+        ("tokens", "default", "qq", "no rules for default='qq': give a code like en"),
+        ("tokens", "default", 5, "no rules for default=5: give a code like en"),
+        ("lemmas", "max_chars", 5_000.5, "max_chars=5000.5 must be a whole number, 1,000 or more"),
+        ("pii", "key_file", 5, "key_file=5 must be a text"),
+        ("pii", "key_env", True, "key_env=True must be a text"),
+        ("sentiment", "languages", [1], "languages is .1., and must be a list of texts"),
+        ("embedding", "max_tokens", 1.5, "max_tokens=1.5 must be a whole number, 3 or more"),
+    ],
+)
+def test_options_of_another_kind_are_refused(stage: str, option: str, value: Any, said: str) -> None:
+    """Once, when models are loaded, and not in the error of each row."""
+    with pytest.raises(UsageError, match=said):
+        chosen([stage], {stage: {option: value}})[0].loaded()
+
+
 @pytest.mark.quick
 def test_a_name_alone_is_not_its_letters() -> None:
     assert [stage.name for stage in chosen("unicode,pii", {})] == ["unicode", "pii"]

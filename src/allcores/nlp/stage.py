@@ -108,10 +108,27 @@ class Stage:
 def _wanted(default: Any, value: Any) -> str | None:
     """What an option must be, if a value cannot be meant: a text is true, whatever it says, and `False` in a shell."""
     if isinstance(default, (list, tuple)):
-        return "a list" if isinstance(value, (bool, int, float)) else None
+        if isinstance(value, (bool, int, float)):
+            return "a list"
+        texts = bool(default) and all(isinstance(each, str) for each in default)
+        others = isinstance(value, (list, tuple)) and not all(isinstance(each, str) for each in value)
+        return "a list of texts" if texts and others else None
     if isinstance(default, (bool, int, float)) and isinstance(value, (str, list, tuple, dict)):
         return "true or false" if isinstance(default, bool) else "a number"
     return None
+
+
+def check_whole(stage: str, name: str, value: Any, least: int) -> None:
+    """Raise UsageError if an option is no whole number of at least so much.
+
+    Args:
+        stage: Whose it is, for the message.
+        name: Of the option.
+        value: That was given.
+        least: It may be.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"stage {stage!r}: {name}={value!r} must be a whole number, {least:,} or more")
 
 
 def listed(value: Any) -> Any:

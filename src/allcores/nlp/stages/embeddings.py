@@ -17,7 +17,7 @@ from typing import Any
 from allcores.errors import UsageError
 from allcores.nlp.libraries import library
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.token_ids import DEFAULT_PACKAGES, FILE, find_file
 
 #: packages with the model; the first that is installed is taken
@@ -36,6 +36,7 @@ class Embedder:
     """
 
     def __init__(self, model: str | None, tokenizer: str | None, max_tokens: int, threads: int | str) -> None:
+        check_whole("embedding", "max_tokens", max_tokens, 3)  # two of them are the model's own
         self.numpy: Any = library("numpy", extra="embeddings", use="embedding text")
         tokenizers = library("tokenizers", extra="embeddings", use="embedding text")
         # From 1.31 on it would tell its makers of each session, over the network, on a thread of its own. Without that,

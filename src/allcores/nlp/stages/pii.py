@@ -64,6 +64,9 @@ def load_key(stage: str, key_file: str | None, key_env: str | None) -> bytes | N
     Args:
         stage: Whose it is, for messages.
     """
+    for name, value in (("key_file", key_file), ("key_env", key_env)):
+        if not isinstance(value, (str, os.PathLike, type(None))):
+            raise UsageError(f"stage {stage!r}: {name}={value!r} must be a text: of the key, where it is")
     if key_file is not None:
         try:
             with open(key_file, "rb") as file:
@@ -77,7 +80,7 @@ def load_key(stage: str, key_file: str | None, key_env: str | None) -> bytes | N
         return key
     if key_env is None:
         return None
-    if not (text := os.environ.get(key_env)):
+    if not (text := os.environ.get(os.fspath(key_env))):
         raise UsageError(f"stage {stage!r}: the environment has no {key_env}, which is to hold the key")
     return text.encode()
 

@@ -22,7 +22,7 @@ from typing import Any
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.records import Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.annotation import DEFAULT_MODEL, cut
 from allcores.nlp.stages.pii import GIVES, Scrubber, load_key, scrub, withheld
 from allcores.nlp.stages.pii_patterns import KINDS, Span, add
@@ -62,8 +62,7 @@ class PresidioScrubber(Scrubber):
         super().__init__(kinds, key, replace)
         if not 0 <= score <= 1:
             raise UsageError(f"stage 'presidio': score={score} must lie between 0 and 1")
-        if max_chars < 1000:
-            raise UsageError(f"stage 'presidio': max_chars={max_chars} must be 1,000 or more")
+        check_whole("presidio", "max_chars", max_chars, 1_000)
         for name in entities:
             if name in OURS:
                 raise UsageError(f"stage 'presidio': {name} is found by the patterns: leave {OURS[name]} in kinds")

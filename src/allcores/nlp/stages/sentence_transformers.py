@@ -19,7 +19,7 @@ from typing import Any
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.records import Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.embeddings import GIVES, rounded, threads_of
 
 NAME = "sentence-transformers"
@@ -60,6 +60,8 @@ class SentenceEncoder:
     """
 
     def __init__(self, model: str | None, max_tokens: int | None, threads: int | str) -> None:
+        if max_tokens is not None:
+            check_whole(NAME, "max_tokens", max_tokens, 3)
         folder = find_model(model)
         # What it imports only for training brings pyarrow in, whose allocator starts a thread.
         with kept_out("datasets", "pandas", "pyarrow"), _no_monitor():

@@ -47,7 +47,14 @@ class Splitter:
         self.rules: dict[str, Any] = {}
         #: rules are used by one thread at a time
         self.lock = threading.Lock()
-        for name in (default, *checked(languages)):
+        try:
+            self.rules_of(None)
+        except Exception as error:  # of the library: what it is, or needs besides, is said by errors of any type
+            raise UsageError(
+                f"stage 'tokens': there are no rules for default={default!r}: give a code like en, or xx for any"
+                f" language ({error})"
+            ) from None
+        for name in checked(languages):
             self.rules_of(name)
 
     def rules_of(self, lang: str | None) -> Any:
