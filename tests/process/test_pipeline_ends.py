@@ -179,6 +179,17 @@ def test_short_sources(folder: Path, chain: str, items: int) -> None:
         assert outputs(folder) == wanted
 
 
+@pytest.mark.parametrize("items", [0, 1, 50])
+def test_a_pipeline_that_wants_nothing(folder: Path, items: int) -> None:
+    """Its output is empty, though workers have read the source to its end meanwhile; twice as well."""
+    (folder / "in.txt").write_text("".join(f"{n}\n" for n in range(items)))
+    wanting = (Pipeline().islice(0).map(parse), Pipeline().map(parse).islice(0), Pipeline().map(parse).islice(5, 5))
+    for number, pipeline in enumerate(wanting):
+        for _ in range(2):
+            pipeline.write(f"{number}.jsonl").run("in.txt", journal=journal(), backend="serial")
+            assert rows(f"{number}.jsonl") == []
+
+
 @pytest.mark.parametrize("ends", [0, 1, 7, 8, 100, 199])
 def test_a_source_that_can_be_read_once_and_breaks(folder: Path, ends: int) -> None:
     """What it raised is raised; the next one is read from its start, compared, and gone on with."""

@@ -217,8 +217,8 @@ class SourceOutcomes:
         if self._stopped:
             return  # whether anything would have followed is not known: the last item is to run again
         if barrier is None:
-            if not (here or failed_here) and (self._exhausted or not self._next_index):
-                return
+            if not (here or failed_here or self._next_index):
+                return  # there was no item
             index = self._first_index()
         else:
             index = barrier.index
