@@ -189,6 +189,13 @@ def test_the_key_comes_from_a_file_or_the_environment(monkeypatch: pytest.Monkey
         load_scrubber(ALL, "/nowhere", None, False)
 
 
+def test_half_of_a_surrogate_pair_comes_back() -> None:
+    """As texts have it that come from JSON; a pipeline replaces it, who calls `redact` has not."""
+    text = "see https://example.com/\ud83d"
+    hidden = redact(text, key=KEY)
+    assert hidden.startswith("see [URL:") and restore(hidden, key=KEY) == text
+
+
 @given(st.text(max_size=200))
 def test_any_text_comes_back(text: str) -> None:
     assert restore(redact(text, key=KEY), key=KEY) == text or "[" in text

@@ -40,7 +40,7 @@ def check_key(key: bytes) -> bytes:
 
 def placeholder(key: bytes, kind: str, text: str) -> str:
     """What stands in the place of `text`, which is of that type."""
-    plain = text.encode()
+    plain = text.encode("utf-8", "surrogatepass")  # half of a pair is no text for others, but is in texts
     vector = _vector(key, kind, plain)
     token = base64.urlsafe_b64encode(vector + _crypted(key, vector, plain)).rstrip(b"=").decode()
     return f"[{kind}:{token}]"
@@ -63,7 +63,7 @@ def restored(key: bytes, text: str) -> str:
         shown = _crypted(key, vector, hidden)
         if not hmac.compare_digest(vector, _vector(key, kind, shown)):
             raise UsageError(f"{match[0][:40]} was made with another key, or changed")
-        return shown.decode()
+        return shown.decode("utf-8", "surrogatepass")
 
     return _PLACEHOLDER.sub(plain, text)
 
