@@ -9,9 +9,11 @@ Each document says by its own names which it is, so a file may mix them.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +35,10 @@ ROLES = {
     "bing": "assistant", "bard": "assistant", "system": "system", "tool": "tool", "observation": "tool",
     "function_call": "assistant", "function": "tool",
 }  # fmt: skip
+
+
+#: a date, and maybe a time, without signs between: 20260131, 20260131120000
+_COMPACT = re.compile(r"(?:19|20)[0-9]{6}(?:[0-9]{6})?")
 
 
 class BadMessage(Exception):
@@ -216,7 +222,8 @@ def _speaker(value: Any) -> str | None:
 def seconds_of(value: Any) -> float | None:
     """A time as seconds since 1970, UTC: from a number of seconds (or of milliseconds and less), or ISO 8601.
 
-    Either may be text; a program may also give a `datetime`. A time without a zone counts as UTC.
+    Either may be text, a date also like 20260131 or 20260131120000; a program may also give a `datetime`. A time
+    without a zone counts as UTC.
 
     Raises:
         BadMessage: If it is none of them.
@@ -224,6 +231,11 @@ def seconds_of(value: Any) -> float | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
+        if _COMPACT.fullmatch(value.strip()):
+            # As seconds these are days of 1970, and as milliseconds of the year 2600: no chat is of then.
+            with contextlib.suppress(ValueError):
+                digits = value.strip()
+                return _seconds_at(datetime.datetime.fromisoformat(f"{digits[:8]}T{digits[8:] or '00'}"))
         try:
             value = float(value)
         except ValueError:
