@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from allcores.nlp import ChatSource, convert, validation_files
-from allcores.nlp.validation import FIXES, check_document
+from allcores.nlp.validation import FIXES, Above, check_document
 from allcores.nlp.validation_files import findings_of
 
 pytestmark = pytest.mark.quick
@@ -124,7 +124,13 @@ def test_what_is_wrong_is_named_with_its_turn(document: Any, wanted: list[tuple[
 
 def test_every_rule_is_broken_somewhere() -> None:
     broken = {rule for _, wanted in BAD for rule, _ in wanted}
-    assert set(FIXES) - broken == {"readable", "id-unique", "reply-known", "time-order"}  # of files, below
+    assert set(FIXES) - broken == {
+        "readable",
+        "id-unique",
+        "conversation-unique",
+        "reply-known",
+        "time-order",
+    }  # of files, below
 
 
 def test_files(tmp_path: Path) -> None:
@@ -135,6 +141,7 @@ def test_files(tmp_path: Path) -> None:
         {"id": "a", "text": "z"},
         {"id": "c", "text": "z", "reply_to": "nobody"},
         talk(USER, ANSWER),
+        talk(USER, ANSWER),
     ]
     path.write_text("\n".join(map(json.dumps, lines)) + "\nnot json\n\n")
     (tmp_path / "chat.csv").write_text("text\nfine\ntoo,many\n")
@@ -143,8 +150,9 @@ def test_files(tmp_path: Path) -> None:
         (2, "time-order", "warning"),
         (3, "id-unique", "error"),
         (4, "reply-known", "warning"),
-        (6, "readable", "error"),
+        (6, "conversation-unique", "warning"),
         (7, "readable", "error"),
+        (8, "readable", "error"),
     ]
     (finding,) = findings_of(ChatSource(tmp_path / "chat.csv"))
     assert finding.as_json() == {
@@ -172,8 +180,10 @@ def test_a_large_file_is_checked_by_ranges(tmp_path: Path, monkeypatch: pytest.M
 
 def test_messages_without_ids_on_one_line_are_no_duplicates() -> None:
     """A list without line breaks has them all on line 1."""
-    ids: dict[str, float | None] = {}
-    found = [each for _ in range(3) for each in check_document({"text": "Hi", "speaker": "ann"}, "a.json", 1, ids)]
+    above = Above()
+    found = [each for _ in range(3) for each in check_document({"text": "Hi", "speaker": "ann"}, "a.json", 1, above)]
     assert [each.rule for each in found] == []
-    found = [each for _ in range(2) for each in check_document({"text": "Hi", "id": "m1"}, "a.json", 1, ids)]
+    found = [each for _ in range(2) for each in check_document({"text": "Hi", "id": "m1"}, "a.json", 1, above)]
     assert [each.rule for each in found] == ["id-unique"]
+    found = [each for _ in range(2) for each in check_document({**talk(USER, ANSWER), "id": 7}, "a.json", 1, above)]
+    assert [each.rule for each in found] == ["conversation-unique"]

@@ -39,6 +39,7 @@ FIXES: Mapping[str, str] = {
     "ends-with-answer": "end a conversation for training with the assistant's message",
     "weight": "make weight 0 or 1, of assistant's messages alone",
     "id-unique": "give each message an id of its own",
+    "conversation-unique": "give each conversation an id of its own, or put all its messages into one",
     "reply-known": "name a message of this file that stands above, or leave reply_to out",
     "time-order": "check the times: an answer is earlier than what it answers",
 }
@@ -82,14 +83,30 @@ class Finding:
         return {name: getattr(self, name) for name in names}
 
 
-def check_document(
-    document: Any, file: str, line: int, ids: dict[str, float | None] | None = None
-) -> Iterator[Finding]:
+class Above:
+    """What stands above a document in its file.
+
+    Attributes:
+        ids: Names of messages, and their times.
+        talks: Names of conversations, and their lines.
+    """
+
+    def __init__(self) -> None:
+        self.ids: dict[str, float | None] = {}
+        self.talks: dict[str, int] = {}
+
+
+def check_document(document: Any, file: str, line: int, above: Above | None = None) -> Iterator[Finding]:
     """The faults of one document.
 
     Args:
-        ids: Names and times of the messages above it in the file, to which its own are added; for utterances.
+        document: As JSON has it, or a `BadMessage`.
+        file: Its file.
+        line: Its line.
+        above: What stands above it in the file, to which it is added.
     """
+    if above is None:
+        above = Above()
     if isinstance(document, BadMessage):
         yield Finding(file, line, None, None, "readable", str(document))
     elif not isinstance(document, dict):
@@ -97,10 +114,38 @@ def check_document(
     elif (key := turns_key(document)) is not None:
         talk = _Conversation(document, document[key], file, line)
         yield from talk.openai() if key == "messages" else talk.sharegpt()
+        if talk.name is not None:
+            yield from talk_order_of(talk.name, file, line, above)
     else:
         said, found = said_of(document, file, line)
         yield from found
-        yield from order_of(said, file, line, {} if ids is None else ids)
+        yield from order_of(said, file, line, above)
+
+
+def name_of_talk(document: Any) -> str | None:
+    """The name of a document that is a conversation, if it has one."""
+    if not isinstance(document, dict) or turns_key(document) is None:
+        return None
+    name = next((document[key] for key in ("id", "conversation_id", "uuid") if key in document), None)
+    return str(name) if isinstance(name, (str, int)) and not isinstance(name, bool) and name != "" else None
+
+
+def talk_order_of(name: str, file: str, line: int, above: Above) -> Iterator[Finding]:
+    """What is wrong with a conversation beside those above it.
+
+    Args:
+        name: Of the conversation.
+        file: Its file.
+        line: Its line.
+        above: What stands above it; it is added.
+    """
+    if name not in above.talks:
+        above.talks[name] = line
+    else:
+        what = (
+            f"the conversation of line {above.talks[name]} has the id {name!r}, too: their turns count as those of one"
+        )
+        yield Finding(file, line, name, None, "conversation-unique", what, "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +182,16 @@ def said_of(document: Mapping[str, Any], file: str, line: int) -> tuple[Said, li
     return Said(talk, name, record["reply_to"], record["timestamp"]), found
 
 
-def order_of(said: Said, file: str, line: int, ids: dict[str, float | None]) -> Iterator[Finding]:
+def order_of(said: Said, file: str, line: int, above: Above) -> Iterator[Finding]:
     """What is wrong with a message beside those above it.
 
     Args:
         said: The message.
         file: Its file.
         line: Its line.
-        ids: Names and times of the messages above; its own are added.
+        above: What stands above it; it is added.
     """
+    ids = above.ids
     talk, reply, time = said.conversation, said.reply_to, said.timestamp
     name = f"{os.path.basename(file)}:{line}" if said.name is None else said.name
     if reply is not None and reply not in ids:
@@ -168,8 +214,7 @@ class _Conversation:
     def __init__(self, document: Mapping[str, Any], turns: Any, file: str, line: int) -> None:
         self.file = file
         self.line = line
-        name = next((document[key] for key in ("id", "conversation_id", "uuid") if key in document), None)
-        self.name = str(name) if isinstance(name, (str, int)) else None
+        self.name = name_of_talk(document)
         self.turns = turns
 
     def finding(self, turn: int | None, rule: str, message: str, level: Level = "error") -> Finding:

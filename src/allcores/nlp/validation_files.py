@@ -14,7 +14,17 @@ from dataclasses import replace
 from allcores import slices
 from allcores.nlp.reading.files import ChatFormat, document_of_line, documents
 from allcores.nlp.reading.source import ChatSource
-from allcores.nlp.validation import Finding, Said, check_document, is_utterance, order_of, said_of
+from allcores.nlp.validation import (
+    Above,
+    Finding,
+    Said,
+    check_document,
+    is_utterance,
+    name_of_talk,
+    order_of,
+    said_of,
+    talk_order_of,
+)
 from allcores.pool.pool import Pool
 from allcores.sources.compression import compression_of
 from allcores.sources.text import STDIN, first_line
@@ -24,8 +34,9 @@ SLICE_BYTES = 2 * 1024 * 1024
 #: bytes of a file from which on workers are started for it
 LARGE_BYTES = 16 * 1024 * 1024
 
-#: of a line that says something: its number in the range, what a message is to the file, and what is wrong with it
-_Line = tuple[int, Said | None, list[Finding]]
+#: of a line that says something: its number in the range, what a message is to the file, or the name of a conversation,
+#: and what is wrong with it
+_Line = tuple[int, Said | str | None, list[Finding]]
 
 
 def findings_of(source: ChatSource, *, workers: int | None = 1) -> Iterator[Finding]:
@@ -41,9 +52,9 @@ def findings_of(source: ChatSource, *, workers: int | None = 1) -> Iterator[Find
         elif format == "jsonl" and workers != 1 and _is_large(path):
             yield from _by_ranges(path, workers)
         else:
-            ids: dict[str, float | None] = {}
+            above = Above()
             for line, document in documents(path, format):
-                yield from check_document(document, path, line, ids)
+                yield from check_document(document, path, line, above)
 
 
 def _unreadable(source: ChatSource, path: str, format: ChatFormat) -> Iterator[Finding]:
@@ -61,7 +72,7 @@ def _is_large(path: str) -> bool:
 
 
 def _by_ranges(path: str, workers: int | None) -> Iterator[Finding]:
-    ids: dict[str, float | None] = {}
+    above = Above()
     ranges = slices.lines(path, slice_bytes=SLICE_BYTES)
     before = 0
     with Pool(workers) as pool, pool.imap(_RangeCheck(path), range(len(ranges)), ranges) as found:
@@ -69,8 +80,10 @@ def _by_ranges(path: str, workers: int | None) -> Iterator[Finding]:
             for number, said, findings in lines:
                 line = before + number
                 yield from (replace(finding, line=line) for finding in findings)
-                if said is not None:
-                    yield from order_of(said, path, line, ids)
+                if isinstance(said, str):
+                    yield from talk_order_of(said, path, line, above)
+                elif said is not None:
+                    yield from order_of(said, path, line, above)
             before += count
 
 
@@ -92,6 +105,8 @@ class _RangeCheck:
             document = document_of_line(raw.removesuffix(b"\r"))
             if is_utterance(document):
                 found.append((number, *said_of(document, self.path, number)))
-            elif findings := list(check_document(document, self.path, number)):
-                found.append((number, None, findings))
+            else:
+                findings, name = list(check_document(document, self.path, number)), name_of_talk(document)
+                if findings or name is not None:
+                    found.append((number, name, findings))
         return len(raws), found
