@@ -215,7 +215,7 @@ BOTH = f"""{WORK}
 import multiprocessing
 if __name__ == "__main__":
     totals = []
-    for n in range(80):
+    for n in range(180):
         totals.append(work(200_000 + n))
     with multiprocessing.Pool(2) as pool:
         print(sum(pool.map(work, [200_000] * 20)) + sum(totals))
