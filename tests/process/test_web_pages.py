@@ -357,6 +357,29 @@ def test_progress_that_stopped_is_unknown(client: Any, app: flask.Flask) -> None
     assert "&#34;primes&#34;: 168" in text
 
 
+def fact(client: Any, job: Job, name: str) -> str:
+    """What the page of a job says behind a name, without marks."""
+    found = re.search(rf"<dt>{name}</dt><dd>(.*?)</dd>", client.get(f"/job/{job.id}").text)
+    assert found is not None
+    return html.unescape(re.sub(r"<[^>]+>", "", found[1]))
+
+
+def test_a_page_has_the_deadline_that_holds_and_the_attempt_that_runs(client: Any, app: flask.Flask) -> None:
+    """Who has submitted it may not have known its task (`allcores jobs submit` without --tasks)."""
+    store = store_of(app)
+    timeout = app.extensions["allcores"].tasks["limited"].timeout
+    assert timeout == 90
+    own, said = store.submit("limited", {"n": 1}).job, store.submit("limited", {"n": 1}, timeout=5, retries=2).job
+    assert fact(client, own, "deadline") == "1 min 30 s, as its task says"
+    assert fact(client, said, "deadline") == "5.00 s"
+    assert fact(client, store.submit("square", {"n": 1}).job, "deadline") == "none"
+    assert fact(client, store.submit("not there", {}, timeout=7).job, "deadline") == "7.00 s"
+    assert fact(client, said, "attempts") == "0 of 3"
+    with store.become_supervisor():
+        store.claim(10, ["limited"])
+        assert fact(client, said, "attempts") == "1 of 3"
+
+
 def test_actions_fit_the_state(client: Any, app: flask.Flask) -> None:
     """No button that cannot do anything."""
     store = store_of(app)

@@ -78,3 +78,9 @@ def busy() -> None:
 @task(schedule="0 3 * * *", timezone="UTC")
 def nightly(days: int = 30) -> None:
     """Made by itself."""
+
+
+@task(timeout=90)
+def limited(n: int) -> int:
+    """It has a deadline of its own."""
+    return n

@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from allcores.jobs import history, retried_items
+from allcores.jobs import decisions, history, retried_items
 from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Counts, Job, State, Statistics
 from allcores.web import charts, job_details, supervision, views
@@ -108,7 +108,7 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
     tag = live_tag(details.stamp, int(now // 5) if running else 0, change=change)
     if (answer := unchanged(tag)) is not None:
         return answer
-    known = found.task in console.tasks
+    task = console.tasks.get(found.task)
     return page(
         "console/job.html.j2",
         "jobs",
@@ -116,7 +116,8 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         tag=tag,
         job=found,
         stack=stack,
-        known=known,
+        known=task is not None,
+        deadline=found.timeout if task is None else decisions.timeout_of(found, task),
         arguments=views.pretty(views.hide_secrets(found.arguments, console.settings.secret)),
         result=views.pretty(views.hide_secrets(found.result, console.settings.secret)),
         seconds=views.took(found, now),
@@ -126,7 +127,7 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         memory=details.memory,
         has_timeline=details.timelines > 0,
         failed_items=details.failed,
-        can_retry_items=known and retried_items.are_known(console.store, found),
+        can_retry_items=task is not None and retried_items.are_known(console.store, found),
         item_line=job_details.item_line,
     )
 
