@@ -103,7 +103,12 @@ class Writer:
         #: why nothing more is written
         self.error: JournalError | None = None
         self._thread = threading.Thread(target=self._work, name="allcores-journal", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # of a signal's handler, while it is waited for: nobody will close this one
+            self._closing = True
+            self._wake.set()
+            raise
 
     # --- the consumer's side ---
 

@@ -76,15 +76,18 @@ class FileLock:
                     raise Held(_holder(fd)) from None
                 if not has_name(fd, self._path):
                     raise FileNotFoundError(f"{self._path} was removed a moment ago")
+                # Before it is noted that it is held: a disk may be slow, and a signal's handler raise meanwhile.
+                with contextlib.suppress(OSError):  # a full disk: the number is for messages only
+                    os.ftruncate(fd, 0)
+                    os.lseek(fd, 0, os.SEEK_SET)
+                    os.write(fd, f"{os.getpid()}\n".encode())
+                self._fd = fd
+                _held.add(self._path)
             except BaseException:
+                self._fd = -1
+                _held.discard(self._path)
                 os.close(fd)
                 raise
-            self._fd = fd
-            _held.add(self._path)
-            with contextlib.suppress(OSError):  # a full disk: the number is for messages only
-                os.ftruncate(fd, 0)
-                os.lseek(fd, 0, os.SEEK_SET)
-                os.write(fd, f"{os.getpid()}\n".encode())
 
     @property
     def held(self) -> bool:
