@@ -92,6 +92,36 @@ def test_what_failed_of_it_is_tried_again(pool: allcores.Pool) -> None:
     assert lines() == list(range(ITEMS))
 
 
+class Again:
+    """It begins anew each time, as a class of a program does whose `__iter__` is a generator."""
+
+    readings = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.readings += 1
+        yield from range(ITEMS)
+
+
+def test_where_many_are_left_it_is_read_twice(pool: allcores.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If that can be done: else it is said, with the way out. Nothing is held that there is no room for."""
+    monkeypatch.setattr("allcores.runs.remaining.MOST_HELD", 5)
+    again = journal(retry_failed=True)
+    for source in (Again, lambda: Around(range(ITEMS))):
+        Path("mended").unlink(missing_ok=True)
+        output = f"{len(list(Path().iterdir()))}.jsonl"
+        pool.run(refuse_some, source(), output, journal=journal(), on_error="skip")
+        Path("mended").touch()
+        given: Any = source()
+        if isinstance(given, Again):
+            assert pool.run(refuse_some, given, output, journal=again).ok == ITEMS
+            assert given.readings == 2
+        else:
+            with pytest.raises(allcores.UsageError, match="another item when it is read a second time"):
+                pool.run(refuse_some, given, output, journal=again)
+            assert pool.run(refuse_some, iter(source()), output, journal=again).ok == ITEMS
+        assert [json.loads(line) for line in Path(output).read_text().splitlines()] == list(range(ITEMS))
+
+
 @pytest.mark.parametrize("key", [None, 0])
 def test_damage_under_it_is_told(pool: allcores.Pool, here: Path, key: int | None) -> None:
     """What is damaged cannot be had again in this session: there is no output without it. With the next, it can."""

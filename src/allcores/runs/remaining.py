@@ -6,23 +6,25 @@ the cheapest way there is:
     files that are as they were (size, time, number)   go straight to the last place before the first gap
     other files, and what is in memory                 read up to where the run was, comparing digests; then as above
     all else (a generator, a pipe, objects that may    read up to there, comparing; items that are left are held, and
-    be around one)                                     that reading goes on: a second one may give others, or nothing
+    be around one)                                     that reading goes on: a second one may give others, or nothing.
+                                                       Where many are left an object is read twice, if that can be done
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from allcores.errors import RunChanged
+from allcores.errors import RunChanged, UsageError
 from allcores.outcome import Outcome
 from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
 from allcores.runs.rows import InputCheckpoint, put_anchors
 from allcores.sources.base import Cursor, Report, open_cursor
-from allcores.sources.chain import begins_anew
-from allcores.sources.digest import Digest
+from allcores.sources.chain import begins_anew, is_read_once
+from allcores.sources.digest import Digest, item_digest
 from allcores.transport.refilled_items import RefilledItems, as_pulled
 
 #: items behind which a new digest begins, so that reading can go on there another day. Smaller makes more rows,
@@ -30,6 +32,9 @@ from allcores.transport.refilled_items import RefilledItems, as_pulled
 BASE_ITEMS = 200_000
 #: items to pass over, above which it pays to look for a place nearer by
 FAR_ITEMS = 10_000
+#: items that are left of what is known and held at most, of an object that may be read twice. Larger: memory. Smaller:
+#: those around an iterator have to be given as one.
+MOST_HELD = 20_000
 #: as many items follow each other without a gap, as far as is asked
 ENDLESS = 1 << 40
 
@@ -95,8 +100,11 @@ class RemainingItems:
         known = list(anchors)
         if not known:
             return
+        certain = begins_anew(self._source)
+        if not certain and not is_read_once(self._source) and self._left_of(known[-1].items) > MOST_HELD:
+            self._source, certain = _BeginningAlike(self._source), True
         cursor = open_cursor(self._source, report=self.report)
-        once = cursor.one_shot or not begins_anew(self._source)
+        once = cursor.one_shot or not certain
         try:
             self._compare(cursor, known, once=once)
         finally:
@@ -106,6 +114,10 @@ class RemainingItems:
                 self._known, self._last = self._read[-1].items, self._read[-1]
                 self._use(cursor, self._last)
         self._known, self._last = known[-1].items, known[-1]
+
+    def _left_of(self, items: int) -> int:
+        """How many of the first items have no outcome."""
+        return items - sum(max(0, min(stop, items) - start) for start, stop in self._settled)
 
     def reset(self) -> None:
         """It is another input, and that was accepted: know nothing of it. What is settled is passed over.
@@ -337,6 +349,27 @@ class RemainingItems:
         """Let go of files."""
         if self._cursor is not None:
             self._cursor.close()
+
+
+class _BeginningAlike:
+    """An object that is read twice, of which nobody knows whether that can be done: then both begin with one item."""
+
+    def __init__(self, source: Iterable[Any]) -> None:
+        self._source = source
+        self._first: bytes | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        reading = iter(self._source)
+        begins = list(islice(reading, 1))
+        digest = item_digest(begins)
+        if digest != (self._first or digest):
+            raise UsageError(
+                "the input begins with another item when it is read a second time, and more of it is left than is held:"
+                " give its iterator, or a list"
+            )
+        self._first = digest
+        yield from begins
+        yield from reading
 
 
 class RemainingByCount(RemainingItems):

@@ -32,6 +32,9 @@ class ChatSource:
         UsageError: For a file that is not there, or a format that is none.
     """
 
+    #: see `sources.chain.begins_anew`
+    begins_anew = True
+
     def __init__(
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -72,6 +75,9 @@ class ChatItems:
         path: Of the file, if it is one: then whether it is the same can be told without reading it.
         paths: Of all files, for who looks whether an output would replace an input.
     """
+
+    #: see `sources.chain.begins_anew`
+    begins_anew = True
 
     def __init__(self, source: ChatSource) -> None:
         self.source = source
