@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores.runs.index import RunIndex
 from allcores.runs.outcome_log import Log, Record, Row
+from allcores.runs.ranges import RangeSet
+from allcores.runs.remaining_by_key import RemainingByKey
 
 ITEMS = 600
 
@@ -223,6 +226,31 @@ def test_rows_that_are_filled_anew_are_known_by_their_keys(pool: allcores.Pool) 
     assert pool.run(number_of, rows(), "out.jsonl", journal=journal(key="n")).ok == ITEMS
     assert lines() == list(range(ITEMS))
     assert pool.run(number_of, rows(), "out.jsonl", journal=journal(key="n")).resumed == ITEMS
+
+
+def test_a_key_that_comes_twice_is_told_whenever_it_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between the look into the table and the one at what is not in it yet."""
+    run_index = RunIndex(str(tmp_path), writable=True, create=True, sync=False)
+    remaining = RemainingByKey([(1, "a"), (1, "b")], 0, run_index, RangeSet())
+    look_up = RunIndex.keys
+
+    def committed_meanwhile(index: RunIndex, keys: Any) -> Any:
+        found = look_up(index, keys)
+        rows = remaining.new_checkpoints(0) or []
+        index.put_keys([(row.key, row.slot, row.digest, row.session) for row in rows])
+        remaining.committed(rows)
+        return found
+
+    monkeypatch.setattr("allcores.runs.remaining_by_key.BLOCK", 1)
+    monkeypatch.setattr(RunIndex, "keys", committed_meanwhile)
+    remaining.open(1)
+    assert next(remaining) == (1, "a")
+    with pytest.raises(allcores.UsageError, match="which an earlier item has"):
+        next(remaining)
+    remaining.close()
+    run_index.close()
 
 
 # --- an input that is empty now -------------------------------------------------------------------

@@ -155,11 +155,13 @@ class RemainingByKey:
         assert self._cursor is not None
         position = self._cursor.items - len(block)
         keys = [item_digest(self._key_of(item, position + offset)) for offset, item in enumerate(block)]
+        # First, for the writer may commit a key meanwhile: then it is neither in the table as it was read nor here.
+        recent = {key for key in keys if key in self._recent}
         known = self._run_index.keys(keys)
         for item, key in zip(block, keys, strict=True):
             digest = self._digest(item)
             row = known.get(key)
-            if key in self._recent or (row is not None and row[2] == self._session):
+            if key in recent or key in self._recent or (row is not None and row[2] == self._session):
                 raise self._met_twice(item, position)
             if row is not None and row[1] == digest:
                 slot = row[0]
