@@ -266,6 +266,54 @@ class TestChanged:
         assert serial.map(function, [item], cache=folder) == [70]
 
 
+class Ringing:
+    """Sends a signal to this process at a step of its way."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def __getstate__(self) -> Any:
+        if self.at == "pickled":
+            signal.raise_signal(signal.SIGALRM)
+        return self.__dict__
+
+    def __setstate__(self, state: Any) -> None:
+        signal.raise_signal(signal.SIGALRM)
+
+
+def out_of_time(number: int, frame: object) -> None:
+    raise TimeoutError
+
+
+def second(_: object, item: Any) -> Any:
+    return item
+
+
+second_of_one = functools.partial(second, None)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs signals")
+class TestSignals:
+    """What a handler raises (a time limit) ends the map wherever it comes: a cache takes it for no fault of a value."""
+
+    @pytest.fixture(autouse=True)
+    def handler(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGALRM, out_of_time)
+        yield
+        signal.signal(signal.SIGALRM, before)
+
+    @pytest.mark.parametrize("function", [second_of_one, functools.partial(second, Ringing("pickled"))])
+    def test_while_a_key_is_made(self, serial: Any, folder: Path, function: Any) -> None:
+        with pytest.raises(TimeoutError):
+            serial.map(function, [Ringing("pickled")], cache=folder)
+
+    @pytest.mark.parametrize("at", ["pickled", "unpickled"])
+    def test_while_a_result_is_kept_or_found(self, serial: Any, folder: Path, at: str) -> None:
+        with pytest.raises(TimeoutError):
+            for _ in range(2):
+                serial.map(Ringing, [at], cache=folder)
+
+
 TAX = 1
 
 

@@ -49,6 +49,7 @@ from allcores.cache.kinds import (
     wrapped_function,
 )
 from allcores.cache.uses import attributes_used
+from allcores.system import deferral
 from allcores.system.object_state import LRU_CACHE, held_around
 
 #: functions, classes and modules that are looked into for one function; further ones are known by their names
@@ -195,8 +196,8 @@ class Facts:
             return [type(value).__name__, *(self._bound(each, strict) for each in value)]
         try:
             return self._bytes_of(value)
-        except Exception:
-            if strict:
+        except Exception as error:
+            if strict or deferral.raised_by_handler(error):
                 raise
             return self._object(value) if is_own(type(value)) else type(value).__qualname__
 

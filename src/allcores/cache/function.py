@@ -14,6 +14,7 @@ from allcores.cache.keys import NoKey, forget_classes, function_key, item_key
 from allcores.cache.options import Cache
 from allcores.cache.store import Store
 from allcores.errors import UsageError
+from allcores.system import deferral
 from allcores.transport.batches import results_of
 from allcores.transport.references import Reference
 from allcores.transport.refilled_items import RefilledItems
@@ -130,7 +131,9 @@ class CachedFunction:
             return key, _MISSING
         try:
             return key, values.load(data)
-        except Exception:
+        except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
             # What it is made of is not there, or has changed: it is computed, and kept as it is now.
             self._store.count(-1, 1)
             return key, _MISSING
@@ -140,7 +143,9 @@ class CachedFunction:
             return
         try:
             data = values.dump(value)
-        except Exception:
+        except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
             return  # it cannot be pickled, of which the pool has more to say
         self._store.put(key, data)
 

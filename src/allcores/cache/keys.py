@@ -20,6 +20,7 @@ from allcores.cache.code import Facts
 from allcores.cache.kinds import is_own, name_of
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
+from allcores.system import deferral
 from allcores.transport.numpy_arrays import is_numpy_array
 
 #: bytes of a key
@@ -113,6 +114,8 @@ def key_bytes(value: Any) -> bytes:
                 data = b"s" + _pickled(_SetPickler, value, fast)
             return (b"p" if fast else b"r") + data
         except Exception as found:
+            if deferral.raised_by_handler(found):
+                raise  # a time limit of the program, say
             error = found
     raise NoKey(f"{kind_text(value)} ({error})") from None
 

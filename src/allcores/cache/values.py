@@ -9,6 +9,7 @@ import io
 import pickle
 from typing import Any
 
+from allcores.system import deferral
 from allcores.transport import origins, process_role
 from allcores.transport.pickling import PROTOCOL, cloud_dumps
 
@@ -23,8 +24,8 @@ def dump(value: Any) -> bytes:
     """
     try:
         return pickle.dumps(value, PROTOCOL)
-    except Exception:
-        if not process_role.is_worker():
+    except Exception as error:
+        if deferral.raised_by_handler(error) or not process_role.is_worker():
             raise
         # A worker has no `__main__` of its own; it knows what its copies are called there.
         return cloud_dumps(value, to_parent=True)
