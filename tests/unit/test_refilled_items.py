@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from threading import Lock
@@ -126,6 +127,30 @@ def test_what_is_in_memory_is_not_looked_at() -> None:
     rows = [[0]] * COUNT
     for items in (rows, tuple(rows)):
         assert all(item is rows[0] for item in as_pulled(items))
+
+
+def test_a_copy_is_made_as_its_item_is() -> None:
+    """What is in it twice is once in the copy, what holds itself does so, and an array lies in memory as it did."""
+    np = pytest.importorskip("numpy")
+
+    def filled() -> Iterator[Any]:
+        array = np.zeros((2, 3), order="F")
+        row: list[Any] = [array, {"again": array}, (array, deque([array], maxlen=3)), {1, 2}]
+        row.append(row)
+        for number in range(LOOKS + 3):
+            array[:] = number
+            yield row
+
+    for number, row in enumerate(list(as_pulled(filled()))):
+        array, table, (in_tuple, queue), numbers, itself = row
+        assert table["again"] is array
+        assert in_tuple is array
+        assert queue[0] is array
+        assert queue.maxlen == 3
+        assert numbers == {1, 2}
+        assert itself is row
+        assert array.flags.f_contiguous
+        assert (array == number).all()
 
 
 def test_what_cannot_be_copied_is_taken_as_it_is() -> None:

@@ -233,15 +233,22 @@ class _Copy:
         times = AT_ALL_COSTS if at_all_costs else 1
         self._bytes = MOST_COPIED * times
         self._elements = MOST_ELEMENTS * times
+        #: by the numbers of what was copied, which is held meanwhile
+        self._made: dict[int, Any] = {}
         self.whole = True
 
     def of(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
+        made: Any = self._made.get(id(value))
+        if made is not None:
+            # What is there twice is twice the same, as in a pickle.
+            return made
         if kind in _BUFFERS or _is_array(value):
             self._bytes -= memoryview(value).nbytes if kind in _BUFFERS else value.nbytes
             if self._bytes < 0:
                 raise _TooLarge
-            return value[:] if kind in _BUFFERS else value.copy()
+            made = self._made[id(value)] = value[:] if kind in _BUFFERS else value.copy("K")
+            return made
         if kind is not tuple and kind not in _SEQUENCES and kind not in _MAPPINGS:
             self.whole = self.whole and kind in pickling.SCALARS
             return value
@@ -249,14 +256,18 @@ class _Copy:
         if self._elements < 0 or depth > MOST_DEPTH:
             raise _TooLarge
         if kind in _MAPPINGS:
-            made = value.copy()
+            made = self._made[id(value)] = value.copy()
             self.whole = self.whole and pickling.SCALARS.issuperset(map(type, made))
             for key, each in made.items():
                 made[key] = self.of(each, depth + 1)
-            return made
-        if kind is deque:
-            return deque((self.of(each, depth + 1) for each in value), value.maxlen)
-        return kind([self.of(each, depth + 1) for each in value])
+        elif kind is tuple:
+            made = self._made[id(value)] = tuple([self.of(each, depth + 1) for each in value])
+        else:
+            # First, for what is in it may hold it.
+            made = self._made[id(value)] = deque(maxlen=value.maxlen) if kind is deque else kind()
+            parts = [self.of(each, depth + 1) for each in value]
+            (made.update if kind is set else made.extend)(parts)
+        return made
 
 
 def _copy(item: Any, *, at_all_costs: bool) -> tuple[Any, bool]:
