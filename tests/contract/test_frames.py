@@ -158,6 +158,20 @@ def test_any_frame_is_grouped_as_pandas_does(
         same(frames.apply_groups(frame, by, function, pool=serial, **options), expected)
 
 
+@pytest.mark.parametrize("by", ["size", ["size"], ["size", "x"]], ids=str)
+@pytest.mark.parametrize("function", [tasks.rows, tasks.key, tasks.look, tasks.head, tasks.describe])
+def test_a_frame_without_rows_has_groups_of_categories(serial: Pool, by: Any, function: Callable[..., Any]) -> None:
+    """Those that do not occur are wanted, and none does."""
+    frame = table()[["size", "x", "real", "text"]].iloc[:0]
+    try:
+        expected = theirs(frame, by, function, observed=False)
+    except Exception as error:
+        with pytest.raises(type(error)):
+            frames.apply_groups(frame, by, function, pool=serial, observed=False)
+        return
+    same(frames.apply_groups(frame, by, function, pool=serial, observed=False), expected)
+
+
 NUMBERS: list[Callable[[Any], Any]] = [
     lambda group: float(len(group)),
     len,

@@ -38,18 +38,18 @@ class PandasGroups:
         self.groups: list[Group] = []
         self._names = tuple(names)
         self._order = numpy.arange(0)
+        rows = self._rows.groupby(self._keys, **options)
         if len(frame):
-            rows = self._rows.groupby(self._keys, **options)
             numbers = rows.ngroup().to_numpy()
             # Rows whose key is missing have no group: -1, or NaN where all others have one.
             numbers = numpy.where(numpy.isnan(numbers), -1, numbers).astype(numpy.int64)
             order = numpy.argsort(numbers, kind="stable")
             self._order = order[numpy.searchsorted(numbers[order], 0) :]
-            start = 0
-            # Also groups without rows: of categories that do not occur.
-            for key, size in rows.size().items():
-                self.groups.append(Group(start, start + size, key, self._names))
-                start += size
+        start = 0
+        # Also groups without rows: of categories that do not occur, all of them where the frame has no rows.
+        for key, size in rows.size().items():
+            self.groups.append(Group(start, start + size, key, self._names))
+            start += size
 
     @property
     def cut(self) -> Callable[[Any, Group], Any]:
