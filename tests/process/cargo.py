@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.process.waiting import wait_at
+from tests.process.waiting import ring, wait_at
 
 from allcores import failpoints
 from allcores.worker.chunk_runner import SEAL_NS
@@ -61,6 +61,15 @@ def make_or_wait(job: Any) -> Any:
     while time.monotonic_ns() < until:
         pass
     return make(job)
+
+
+def look_later(job: Any) -> None:
+    """Forks a process that looks at the array once the gate is open."""
+    array, bell, gate = job
+    if not os.fork():
+        wait_at(gate)
+        ring(bell, f"{array.min()} {array.max()}")
+        os._exit(0)
 
 
 def keep(array: Any) -> int:

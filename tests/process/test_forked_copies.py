@@ -7,12 +7,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from tests.process import cargo
-from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_gone
 
 from allcores import Pool
 from allcores.shared_memory import arena
@@ -60,12 +61,12 @@ def child(*steps: Callable[[], object]) -> Iterator[Child]:
         made.end()
 
 
-def open_files() -> list[str]:
-    """The files of pools that this process has open."""
+def open_files(kind: str = "allcores-board") -> list[str]:
+    """The files of pools, or others, that this process has open."""
     found = []
     for path in procfs.descriptors(os.getpid()):
         try:
-            if "allcores-board" in os.readlink(path):
+            if kind in os.readlink(path):
                 found.append(path)
         except OSError:
             continue
@@ -130,6 +131,44 @@ def test_what_a_fork_of_a_fork_has_is_held_too() -> None:
         ours.sendall(b"!")
         assert ours.recv(10) == b"right"
         ours.close()
+
+
+def test_a_program_may_close_what_tells_of_its_forks() -> None:
+    """They are taken to be there, then; the number may be another file's."""
+    with Pool(1) as pool:
+        results = pool.map(cargo.make, [1])
+        before = set(open_files("pipe:"))
+        with child(lambda: float(results[0].min())) as forked:
+            (own,) = set(open_files("pipe:")) - before
+            number = int(os.path.basename(own))
+            kept = os.dup(number)
+            with open(__file__, "rb") as file:
+                os.dup2(file.fileno(), number, inheritable=False)
+            results.clear()
+            for each in range(2, 8):
+                assert float(pool.map(cargo.make, [each])[0][0]) == each
+            assert forked.next() == "1.0"
+        pool.map(abs, range(4), chunk=1)
+        assert os.lseek(number, 0, os.SEEK_CUR) == 0
+        os.dup2(kept, number, inheritable=False)
+        os.close(kept)
+
+
+def test_an_argument_stays_as_it_is_in_a_process_that_its_task_forked(tmp_path: Path) -> None:
+    """It outlives the task, whose argument's memory is used for others once it is gone."""
+    with Pool(1) as pool, Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        array = np.full(1 << 17, 1.0)
+        assert pool.map(cargo.look_later, [(array, bell.path, gate.path)]) == [None]
+        for number in range(2, 8):
+            assert pool.map(cargo.first, [np.full(1 << 17, float(number))]) == [float(number)]
+        gate.open()
+        ((pid, word),) = bell.hear()
+        assert word == "1.0 1.0"
+        wait_gone([pid])
+        until = monotonic() + PATIENCE_S
+        while pool.statistics().blocks and monotonic() < until:
+            pool.map(abs, range(4), chunk=1)
+        assert pool.statistics().blocks == 0
 
 
 def test_counters_are_one_for_all() -> None:

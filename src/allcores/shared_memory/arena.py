@@ -153,6 +153,10 @@ class Arena:
         self.watch(base, (lambda: self._keep(block, mapping, died)) if private else died)
         return memoryview(base).cast("B")
 
+    def copy_of(self, block: Block) -> memoryview:
+        """The bytes of a block of this process's own, for whoever has its lease."""
+        return memoryview(self._map(block).base()).cast("B")
+
     def _map_privately(self, block: Block) -> _Mapping:
         """A copy-on-write mapping with which nobody has done anything. Raises OSError where the system refuses."""
         with self._lock:
@@ -238,9 +242,8 @@ class Arena:
             self.give_up(block.offset, block.capacity)
 
     def views(self) -> list[Any]:
-        """What views of others' blocks, and of shared ones, hold: as long as it is there, these are not used again."""
-        found = (each() for each in list(self._watched.values()))
-        return [base for base in found if base is not None and base.mapping.block.offset >= self.start(1)]
+        """What views hold now: as long as it is there, their blocks are not used again."""
+        return [base for base in (each() for each in list(self._watched.values())) if base is not None]
 
     def part(self) -> list[Any]:
         """The views, right before this process is forked: what is written to one of a result stays with who writes it.

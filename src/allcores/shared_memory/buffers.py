@@ -139,7 +139,7 @@ class Encoder:
         if isinstance(body, bytes):
             return body
         offset, capacity, position, length, _ = body
-        return bytes(self.arena.view(Block(offset, capacity), _nothing)[position : position + length])
+        return bytes(self.arena.copy_of(Block(offset, capacity))[position : position + length])
 
     def encode(self, stream: bytes) -> bytes | BufferedPickle:
         """The same for a pickle that was made already."""
@@ -199,7 +199,7 @@ class Encoder:
         lease, warm = taken
         try:
             self.arena.write(lease.block, 0, part, warm=warm)
-            return lease, self.arena.view(lease.block, _nothing)
+            return lease, self.arena.copy_of(lease.block)
         except OSError as error:
             self.failed = error
             return None
@@ -308,10 +308,6 @@ class _Batch:
         place, keeper = found
         self.leases[place[0]] = keeper
         return place
-
-
-def _nothing() -> None:
-    """Of views that nobody waits for."""
 
 
 def _aligned(size: int) -> int:

@@ -1,7 +1,7 @@
-"""What a process that the program forks sees of blocks: as of all other memory, a copy of its own, of that moment.
+"""What a process that the program or a task forks sees of blocks: as of other memory, a copy of that moment.
 
 Blocks are mapped from a file, and what is mapped so is one for a process and its forks: each would see what the other
-writes to a result, and both what a worker puts there next, once the program has let go of it. So right before a fork
+writes to a result, and both what is put there next, once the first has let go of it. So right before a fork
 
 - views of results become private mappings, of which each process copies the pages that it writes to;
 - all that is viewed is held, until the fork and what it forked in its turn are gone. They have an end of a pipe.
@@ -17,39 +17,47 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Sequence
 from time import monotonic_ns
-from typing import Any, NamedTuple
 
-from allcores.shared_memory.arena import Arena
 from allcores.system import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from allcores.shared_memory.arena import Arena
 
 #: Between two looks at whether forks are gone, ns. More often costs rounds of a pool's loop system calls.
 LOOK_NS = 50_000_000
 
 
-class _Fork(NamedTuple):
+class _Fork:
     """A fork of this process, or the wish for one.
 
-    Attributes:
+    Args:
         descriptor: Where its end shows; -1: there was none to be had, and what it views is held for good.
         views: What it views.
     """
 
-    descriptor: int
-    views: Sequence[Any]
+    __slots__ = ("_file", "descriptor", "views")
+
+    def __init__(self, descriptor: int, views: list[Any]) -> None:
+        self.descriptor = descriptor
+        self.views = views
+        self._file = None if descriptor < 0 else os.fstat(descriptor).st_ino
 
     def is_over(self) -> bool:
         """Whether nobody has the writing end any more."""
-        if self.descriptor < 0:
-            return False
         try:
+            # The program may close it, and its number be given to a file of its own.
+            if self.descriptor < 0 or os.fstat(self.descriptor).st_ino != self._file:
+                return False
             return not os.read(self.descriptor, 1)
-        except BlockingIOError:
+        except OSError:  # nothing to read, mostly
             return False
 
 
-#: those of this process's own pools
+#: those of this process's own pools, and of the one that it works for
 _arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
 _forks: list[_Fork] = []
 #: one thread at a time looks
@@ -62,7 +70,7 @@ _kept: list[int] = []
 
 
 def watch(arena: Arena) -> None:
-    """Blocks of this process's own pool are to be its own, in forks of it."""
+    """What is viewed of these blocks is to be as it was in forks of this process."""
     _arenas.add(arena)
 
 
@@ -127,7 +135,7 @@ def _after_in_child() -> None:
             os.close(other)
     _writing.clear()
     _forks.clear()
-    # These are the parent's pools.
+    # Nobody is told by a fork what it views.
     _arenas.clear()
 
 

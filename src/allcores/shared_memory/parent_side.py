@@ -123,7 +123,7 @@ class ParentMemory:
         self.share = memory // 2 // workers
         self.shared_objects = SharedObjects(self.arena, RANGE - SPAN, SPAN)
         self.encoder.find = self.shared_objects.find
-        self.encoder.repeat_cache = self._repeat_cache = RepeatCache()
+        self.encoder.repeat_cache = RepeatCache()
         #: worker -> what it was sent by way of blocks and has not given back, by the blocks' offsets
         self._lent: dict[int, dict[int, list[object]]] = {}
         #: worker -> what it sent by way of blocks
@@ -213,7 +213,6 @@ class ParentMemory:
     def close(self) -> None:
         """No worker is left: what is still viewed keeps its memory, and nothing else does."""
         forked_copies.look()
-        self._repeat_cache.forget()
         self._orphans = list(self._deliveries)
         self.sweep()
         self.arena.give_up(Arena.start(0), SPAN)

@@ -6,7 +6,7 @@ import struct
 from collections import deque
 
 from allcores.failpoints import failpoint
-from allcores.shared_memory import buffers
+from allcores.shared_memory import buffers, forked_copies
 from allcores.shared_memory.arena import SPAN, Arena
 from allcores.transport import frames
 
@@ -33,6 +33,8 @@ class WorkerMemory:
         arena = Arena(descriptor)
         if elsewhere is not None:
             arena.see(elsewhere)
+        # A task may fork, and end before that process does.
+        forked_copies.watch(arena)
         #: blocks of others that nothing here refers to any more
         self._dead: deque[int] = deque()
         self._decoder = buffers.Decoder(arena, self._dead.append, _nothing)
@@ -70,6 +72,7 @@ class WorkerMemory:
 
     def released(self) -> bytes:
         """A frame for the parent: the blocks of its own that are free again; empty if there are none."""
+        forked_copies.look(now=False)
         if not self._dead:
             return b""
         offsets = []
