@@ -95,6 +95,15 @@ def test_a_task_may_write_to_its_argument(pool: Pool) -> None:
     assert (one == 1.0).all()
 
 
+def test_items_of_a_chunk_that_are_one_object_have_one_copy() -> None:
+    """As the docs say: those that are to be apart travel apart."""
+    one = array(1)
+    with Pool(1) as alone:  # nobody takes over a part of the chunk
+        assert alone.map(cargo.spoil, [one] * 4, chunk=4) == [1.0, -1.0, -1.0, -1.0]
+        assert alone.map(cargo.spoil, [one] * 4, chunk=1) == [1.0] * 4
+    assert (one == 1.0).all()
+
+
 def test_a_generator_may_fill_one_buffer_again_and_again(pool: Pool) -> None:
     """It looks like the same array each time, and is not."""
 

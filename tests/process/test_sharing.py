@@ -105,6 +105,21 @@ class TestShare:
         with pytest.raises(TypeError):
             text.view[0] = 1
 
+    @pytest.mark.parametrize(
+        "view",
+        [
+            memoryview(b"abcdef" * 1000)[::2],
+            memoryview(np.asfortranarray(np.arange(12).reshape(3, 4))),
+            memoryview(np.zeros((0, 3))),
+            memoryview(np.arange(3)),
+        ],
+        ids=["steps", "Fortran", "nothing", "numbers"],
+    )
+    def test_views_of_bytes(self, pool: Pool, view: memoryview) -> None:
+        """Whose bytes may lie apart: they are in the order of its elements."""
+        (found,) = pool.map(bytes, [pool.share(view)])
+        assert found == view.tobytes()
+
     def test_it_is_not_copied(self, workers: Pool) -> None:
         """What is sent is its place: no block is taken for it."""
         big = workers.share(np.ones(1 << 20))

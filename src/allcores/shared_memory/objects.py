@@ -98,7 +98,9 @@ class SharedObjects:
     def share(self, obj: Any) -> Any:
         """A copy of `obj` whose buffers are shared and read-only. Raises whatever pickling raises, and OSError."""
         if isinstance(obj, (bytes, bytearray, memoryview)):
-            source = memoryview(obj).cast("B")
+            source = memoryview(obj)
+            # Those of a view may lie apart, or be none.
+            source = source.cast("B") if source.c_contiguous and source.nbytes else memoryview(source.tobytes())
             room = self.room(len(source), READ)
             room[:] = source
             return SharedBytes(room)
