@@ -19,7 +19,8 @@ from tests.process.console import TOKEN, ended, make_app, store_of
 from tests.process.waiting import wait_until as until
 from werkzeug.serving import make_server
 
-from allcores.jobs.model import JobError, Progress, State
+from allcores.jobs.job_files import JobFiles
+from allcores.jobs.model import Finished, JobError, Progress, State
 from allcores.jobs.store import JobStore
 
 playwright = late("playwright.sync_api")
@@ -279,6 +280,42 @@ def test_what_changes_comes_by_itself(browser: Any, served: Served) -> None:
         served.store.submit("square", {"n": 7})
         until(lambda: bool(page.locator("#tabs").inner_text() != before))
         assert page.locator("input[name=id]").first.is_checked()
+
+
+def test_what_comes_up_while_a_page_is_looked_at_stands_on_it(browser: Any, served: Served) -> None:
+    """A log, an attempt that failed, a result to copy: parts that the page did not have when it was opened."""
+    store = served.store
+    job = store.submit("nightly", {}).job
+    with opened(browser, served) as page:
+        page.goto(served.url(f"/job/{job.id}"))
+        assert "Queued" in page.locator("#head").inner_text()
+        with store.become_supervisor():
+            claim = next(each for each in store.claim(100, ["nightly"]) if each.job.id == job.id)
+            JobFiles(store.folder, job.id).log("it has begun")
+            error = JobError("ValueError", "the first one", "Traceback ...")
+            store.finish(claim, Finished(State.QUEUED, error=error))
+            page.locator("#attempts", has_text="the first one").wait_for()
+            page.locator("#logs", has_text="it has begun").wait_for()
+            claim = next(each for each in store.claim(100, ["nightly"]) if each.job.id == job.id)
+            store.finish(claim, Finished(State.SUCCEEDED, result={"rows": 7}))
+        page.locator("#outcome", has_text="rows").wait_for()
+        page.locator("#outcome button", has_text="Copy").click()
+        page.locator("#outcome button", has_text="Copied").wait_for()
+
+
+def test_all_jobs_of_a_page_are_ticked_at_once(browser: Any, served: Served) -> None:
+    """By the box above them, which is there after a change as well."""
+    with opened(browser, served) as page:
+        page.goto(served.url("/list"))
+        for ticked in (True, False):
+            page.locator("input[data-all]").set_checked(ticked)
+            boxes = page.locator("input[name=id]")
+            assert boxes.count() > 3
+            assert {boxes.nth(place).is_checked() for place in range(boxes.count())} == {ticked}
+        page.locator("h1").click()
+        job = served.store.submit("square", {"n": 8}).job
+        page.locator(f'a[href="/job/{job.id}"]').wait_for()
+        assert page.locator("input[data-all]").is_visible()
 
 
 def differs(page: Any, before: str) -> bool:

@@ -28,8 +28,12 @@
   const used = (part) => part.contains(document.activeElement) && document.activeElement !== document.body
     || part.querySelector("details[open], input:checked:not([data-all])") !== null;
 
+  // What needs a script is hidden as the server sends it.
+  const unveil = (page) => { for (const each of page.querySelectorAll("[data-needs-script]")) each.hidden = false; };
+
   const replace = (text) => {
     const fresh = new DOMParser().parseFromString(text, "text/html");
+    unveil(fresh);
     for (const part of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(part.id);
       if (other === null || used(part)) continue;
@@ -115,8 +119,9 @@
   times();
 
   document.addEventListener("change", (event) => {
+    // The boxes stand behind their form, and name it.
     if (event.target.matches("[data-all]"))
-      for (const box of event.target.closest("form").querySelectorAll("input[name=id]")) box.checked = event.target.checked;
+      for (const box of event.target.form.elements) if (box.name === "id") box.checked = event.target.checked;
   });
   // Copying works on plain HTTP, too, where there is no clipboard API.
   document.addEventListener("click", (event) => {
@@ -132,7 +137,7 @@
     button.focus();
     button.textContent = "Copied";
   });
-  for (const each of document.querySelectorAll("[data-needs-script]")) each.hidden = false;
+  unveil(document);
   if (document.querySelector("input[type=search]") !== null)
     for (const each of document.querySelectorAll("[data-needs-search]")) each.hidden = false;
   // "/" goes to the search, as in other consoles.
