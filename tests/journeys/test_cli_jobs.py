@@ -10,6 +10,9 @@ import pytest
 from tests.process.warm import Interpreter
 
 pytest.importorskip("sqlalchemy")
+from allcores.jobs import JobStore
+from allcores.jobs.model import Submission
+
 pytestmark = pytest.mark.slow
 
 TASKS = """\
@@ -104,6 +107,20 @@ def test_more_than_a_page(jobs: Jobs) -> None:
     assert [each["id"] for each in rest["jobs"]] == ids[:1]
 
 
+def test_old_jobs_and_long_lists_of_a_large_store(jobs: Jobs, folder: Path) -> None:
+    """A beginning of an id is found however many jobs came since, or have it in arguments; a list has its limit."""
+    first = jobs("submit", "add", "a=1").strip()
+    with JobStore.open(folder / "jobs.sqlite") as store:
+        store.submit_many([Submission("add", {"like": first[:20]})] * 1_200)
+        other = store.page(limit=1).jobs[0].id
+    assert json.loads(jobs("show", first[:24], "--json"))["id"] == first
+    assert "or more jobs' ids, like" in jobs("show", other[:4], code=2)
+    listed = json.loads(jobs("list", "--limit", "1100", "--json"))
+    assert len({each["id"] for each in listed["jobs"]}) == 1_100
+    rest = json.loads(jobs("list", "--limit", "9999", "--after", str(listed["older"]), "--json"))
+    assert (len(rest["jobs"]), rest["jobs"][-1]["id"], rest["older"]) == (101, first, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -119,6 +136,7 @@ def test_more_than_a_page(jobs: Jobs) -> None:
         (["submit", "add", "--arguments", '{"a": 1, "a": 2}'], "the name 'a' occurs twice in one object"),
         (["submit", "add", 'a={"x": 1, "x": 2}'], "the name 'x' occurs twice in one object"),
         (["submit", "add", "a=1", "a=2"], "the argument a is given twice"),
+        (["submit", "add", "a=1", "--arguments", '{"a": 2}'], "the argument a is given twice"),
         (["submit", "--tasks", "tasks.py", "add", "a=x"], "should be a valid integer"),
         (["submit", "--tasks", "tasks.py", "ad"], "did you mean 'add'"),
         (["submit", "--tasks", "nothing.py", "add"], "there is no file nothing.py"),

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,7 @@ from allcores.sources.text import json_value
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
-    from allcores.jobs.model import Changed, Job, JobFilter
+    from allcores.jobs.model import Changed, Job, JobFilter, JobPage
     from allcores.jobs.patience import Patient
     from allcores.jobs.store import JobStore
 
@@ -32,6 +33,8 @@ so.
 """
 #: seconds after which `wait` looks again although nothing has changed
 _LOOK_S = 5.0
+#: jobs that the store gives at once, and those with one beginning that are counted
+_PAGE, _NAMED = 1_000, 100
 
 _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON.")
 store_option = click.option(
@@ -106,7 +109,7 @@ def list_(
     """List jobs, newest first."""
     check_stdout()
     store = open_store(where)
-    page = store.page(_filter(states, task, tag, text), after=after, limit=limit)
+    page = _pages(store, _filter(states, task, tag, text), after, limit)
     if as_machine:
         rows = [jobs_text.as_json(job) for job in page.jobs]
         write_json({"jobs": rows, "older": page.older, "searched_all": page.searched_all})
@@ -305,21 +308,32 @@ def _filter(states: Sequence[str], task: str | None, tag: str | None, text: str 
     return JobFilter(states=chosen, task=task, tag=tag, text=text)
 
 
+def _pages(store: JobStore, wanted: JobFilter, after: int | None, limit: int) -> JobPage:
+    """So many jobs as one page, however many a page of the store may have."""
+    jobs: list[Job] = []
+    searched = 0
+    while True:
+        page = store.page(wanted, after=after, limit=min(_PAGE, limit - len(jobs)))
+        jobs += page.jobs
+        searched += page.searched
+        after = page.older
+        if after is None or not page.searched_all or len(jobs) >= limit:
+            return replace(page, jobs=tuple(jobs), searched=searched)
+
+
 def _find(store: JobStore, job_id: str) -> Job:
     found = store.get(job_id)
     if found is not None:
         return found
     if 4 <= len(job_id) < 32:
-        from allcores.jobs.model import JobFilter
+        from allcores.jobs.queries import ids_beginning
 
-        page = store.page(JobFilter(text=job_id), limit=100)
-        begin = [job for job in page.jobs if job.id.startswith(job_id)]
-        if len(begin) == 1:
-            return begin[0]
+        begin = ids_beginning(store, job_id, _NAMED)
+        if len(begin) == 1 and (found := store.get(begin[0])) is not None:
+            return found
         if begin:
-            raise CommandError(
-                f"'{job_id}' is the beginning of {len(begin)} jobs' ids, like {begin[0].id}: give more of it"
-            )
+            many = f"{len(begin)}" if len(begin) < _NAMED else f"{_NAMED} or more"
+            raise CommandError(f"'{job_id}' is the beginning of {many} jobs' ids, like {begin[0]}: give more of it")
     raise CommandError(f"there is no job '{job_id}'")
 
 
@@ -330,7 +344,7 @@ def _arguments(given: Sequence[str], as_document: str | None) -> dict[str, Any]:
         raise CommandError(f"--arguments is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise CommandError("--arguments has to be a JSON object: '{\"n\": 1000}'")
-    named: set[str] = set()
+    named: set[str] = set(found)
     for each in given:
         name, sign, value = each.partition("=")
         if not sign or not name.isidentifier():

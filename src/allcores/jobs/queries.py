@@ -26,6 +26,10 @@ _ENDED = text(
     " ORDER BY finished, seq LIMIT :most"
 )
 
+_BEGINNING = text(
+    "SELECT id FROM allcores_jobs WHERE id >= :least AND id < :above AND id LIKE :like ORDER BY id LIMIT :most"
+)
+
 # Also of those that were deleted: as long as they can be brought back, theirs stays theirs.
 _KEPT = ("SELECT 1 FROM allcores_jobs WHERE {0}", "SELECT 1 FROM allcores_deleted WHERE {0}")
 _WITH_FILES = tuple(
@@ -98,6 +102,16 @@ def not_named_in_arguments(store: StoreReading, uploads: Collection[str]) -> set
                     if not left:
                         break
     return left
+
+
+def ids_beginning(store: StoreReading, text: str, most: int) -> list[str]:
+    """Ids of jobs that begin so, in their order; so many at most. Raises: StoreError."""
+    if not (text.isascii() and text.isalnum()):
+        return []
+    with store.reading() as connection:
+        # The bounds are for the index; ids are digits and small letters.
+        found = connection.execute(_BEGINNING, {"least": text, "above": f"{text}g", "like": f"{text}%", "most": most})
+        return list(found.scalars())
 
 
 def is_kept(store: StoreReading, id: str) -> bool:
