@@ -332,6 +332,37 @@ def test_lists_have_pages_and_say_what_was_searched(client: Any, app: flask.Flas
     assert "No job fits this filter." in client.get("/list?q=nowhere-to-be-found").text
 
 
+def test_a_filter_stays_what_it_is(client: Any, app: flask.Flask) -> None:
+    """On the next page, and when another field is filled in: also several states, a time that has no name, a tab."""
+    store = store_of(app)
+    for each in [State.FAILED, State.CANCELLED] * 26:
+        ended(store, each)
+    page = client.get("/list?state=failed&state=cancelled&until=2040-01-01&since=2020-01-01").text
+    older = re.search(r'href="([^"]+)" rel="next"', page)
+    assert older is not None
+    assert len(re.findall(r'name="id" value="', client.get(html.unescape(older[1])).text)) == 2
+    form = page.split('class="filters"')[1].split("</form>")[0]
+    assert dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]+)"', form)) == {
+        "state": "failed,cancelled",
+        "until": "2040-01-01",
+    }
+    assert '<option value="2020-01-01" selected>since 2020-01-01</option>' in form
+    form = client.get("/failed?state=timed_out").text.split('class="filters"')[1].split("</form>")[0]
+    assert '<input type="hidden" name="state" value="timed_out">' in form
+    assert 'name="state"' not in client.get("/failed").text.split('class="filters"')[1].split("</form>")[0]
+
+
+def test_the_audit_ends_where_it_ends(client: Any, app: flask.Flask) -> None:
+    store = store_of(app)
+    for number in range(100):
+        store.write_audit("me", "thing", number)
+    assert ">Older</a>" not in client.get("/audit").text
+    store.write_audit("me", "thing")
+    older = re.search(r'href="([^"]+)">Older</a>', client.get("/audit").text)
+    assert older is not None
+    assert client.get(older[1]).text.count("<td>thing</td>") == 1
+
+
 # --- one job ---
 
 

@@ -210,7 +210,8 @@ def test_the_form_for_a_token(app: flask.Flask) -> None:
     page = client.get("/list?state=failed")
     assert page.status_code == 401
     assert 'value="/list?state=failed"' in page.text
-    assert client.post("/login", data={"token": "wrong"}).status_code == 401
+    again = client.post("/login", data={"token": "wrong", "next": "/list?state=failed"})
+    assert (again.status_code, 'value="/list?state=failed"' in again.text) == (401, True)
     answer = client.post("/login", data={"token": TOKEN, "next": "/list?state=failed"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/list?state=failed")
     for elsewhere in ("https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)", "/\n/x"):

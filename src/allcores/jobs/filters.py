@@ -230,9 +230,10 @@ def _made(
     jobs = found[:limit]
     if len(found) > limit:
         beyond = jobs[-1].seq
+    # From a page on which nothing is, the way back leads to the job that the way there began behind, too.
     if older:
-        newer = None if start is None else (jobs[0].seq if jobs else start)
+        newer = None if start is None else (jobs[0].seq if jobs else start - 1)
         return JobPage(tuple(jobs), beyond if more else None, newer, searched, searched_all)
     jobs.reverse()
-    last = jobs[-1].seq if jobs else start
+    last = jobs[-1].seq if jobs else None if start is None else start + 1
     return JobPage(tuple(jobs), last, beyond if more else None, searched, searched_all)

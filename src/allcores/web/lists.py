@@ -47,6 +47,8 @@ def _list(endpoint: str, heading: str, states: tuple[State, ...]) -> Response:
     here = flask.url_for(f"allcores.{endpoint}")
     # Times stay as they were chosen: "the last hour" is one that ends now, on each page.
     query = {name: args[name] for name in ("state", "task", "tag", "q", "since", "until") if args.get(name)}
+    if "state" in query:
+        query["state"] = ",".join(wanted.states)  # there may be several
 
     def address(**more: Any) -> str:
         values: dict[str, Any] = {**query, **more}
@@ -62,7 +64,8 @@ def _list(endpoint: str, heading: str, states: tuple[State, ...]) -> Response:
         endpoint=endpoint,
         wanted=wanted,
         since=args.get("since", ""),
-        spans=[(name, f"in the last {name}") for name in SPANS],
+        spans=_spans(args.get("since", "")),
+        kept=[(name, query[name]) for name in ("state", "until") if name in query],
         filtered=bool(wanted.task or wanted.tag or wanted.text or wanted.since or wanted.until),
         task_names=sorted({*counts.by_task, *([wanted.task] if wanted.task else [])}),
         tabs=_tabs(endpoint, wanted, counts, states, query),
@@ -73,6 +76,12 @@ def _list(endpoint: str, heading: str, states: tuple[State, ...]) -> Response:
         snapshot=snapshot,
         bulk_acts=[] if snapshot is None else _bulk_acts(snapshot, user),
     )
+
+
+def _spans(since: str) -> list[tuple[str, str]]:
+    """Spans of time to choose from; a time that is in the address is one more, so that it is not lost."""
+    found = [(name, f"in the last {name}") for name in SPANS]
+    return found if not since or since in SPANS else [*found, (since, f"since {since}")]
 
 
 def sequence(name: str) -> int | None:

@@ -20,6 +20,8 @@ from allcores.web.state import current, is_poll, told
 MOST_DRAWN, CORE_SECONDS = 400, 300.0
 PACE_SECONDS, PACE_COLUMNS = 3_600.0, 60
 DAY = 86_400.0
+#: rows of the audit on a page
+MOST_ROWS = 100
 #: seconds for which open overviews share what one of them has read: twenty of them read no more than two
 SHARED_S = 1.5
 
@@ -166,7 +168,7 @@ def _health() -> list[tuple[str, bool, str]]:
 
 def audit() -> Any:
     """Who changed what."""
-    rows = current().store.audit(sequence("after"))
-    return page(
-        "console/audit.html.j2", "audit", rows=rows, older=rows[-1].seq if len(rows) >= 50 else None, short=views.short
-    )
+    found = current().store.audit(sequence("after"), MOST_ROWS + 1)
+    rows = found[:MOST_ROWS]
+    older = rows[-1].seq if len(found) > MOST_ROWS else None
+    return page("console/audit.html.j2", "audit", rows=rows, older=older, short=views.short)

@@ -92,6 +92,9 @@ def plain_page(template: str, **context: Any) -> str:
     """A page that needs neither a user nor the store: the form for a token, and errors."""
     request = flask.request
     path = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else ""
+    if request.endpoint == "allcores.login":
+        # A token that was wrong: it is still the same way back, which is looked at where it is gone.
+        path = request.form.get("next", "")
     # Not by `url_for`: where the host is not known, Flask makes no addresses.
     return _render(template, next=_without_token(path), root=root(), **context)
 

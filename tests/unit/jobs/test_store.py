@@ -90,6 +90,22 @@ def test_pages_are_turned_both_ways(store: JobStore) -> None:
     assert ([job.arguments["i"] for job in newest.jobs], newest.newer) == ([9, 8, 7, 6], None)
 
 
+def test_no_job_is_passed_over_by_pages_that_became_empty(store: JobStore) -> None:
+    """Those on one side were deleted meanwhile: the way back leads to all that are left."""
+    store.submit_many([Submission("f", {"i": i}) for i in range(6)])
+    first = store.page(limit=3)
+    second = store.page(after=first.older, limit=3)
+    store.delete([job.id for job in first.jobs], "me")
+    newer = store.page(before=second.newer, limit=3)
+    assert newer.jobs == ()
+    assert store.page(after=newer.older, limit=3).jobs == second.jobs
+    last = store.page(limit=2)
+    store.delete([store.page(after=last.older).jobs[0].id], "me")
+    behind = store.page(after=last.older, limit=2)
+    assert behind.jobs == ()
+    assert store.page(before=behind.newer, limit=2).jobs == last.jobs
+
+
 def test_what_was_deleted_comes_back(store: JobStore) -> None:
     store.submit_many([Submission("f", {"i": i}, tags=("t",)) for i in range(5)])
     deleted = store.delete(store.snapshot(JobFilter(tag="t")), "anna")
