@@ -55,7 +55,7 @@ def _tag(parts: tuple[object, ...]) -> str:
 def _known(*parts: object) -> Response | None:
     """304, if the client has the answer that is made from these parts."""
     tag = _tag(parts)
-    if not flask.request.if_none_match.contains(tag):
+    if not flask.request.if_none_match.contains_weak(tag):
         return None
     answer = Response(status=304)
     answer.set_etag(tag)

@@ -146,7 +146,8 @@ def live_tag(*parts: object, change: int | None = None) -> str:
 
 def unchanged(tag: str) -> Response | None:
     """304, if the page that asks again has what there is; cheap, as nothing was read but one number."""
-    if is_poll() and flask.request.headers.get("If-None-Match") == tag:
+    # A proxy that compresses pages makes their tags weak ones (W/"...").
+    if is_poll() and flask.request.if_none_match.contains_weak(tag.strip('"')):
         answer = Response(status=304)
         answer.headers["ETag"] = tag
         return answer
