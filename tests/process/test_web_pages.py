@@ -642,6 +642,26 @@ def test_an_app_submits_jobs_and_starts_nothing(tmp_path: Path) -> None:
     store_of(app).close()
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
+def test_an_app_that_refuses_a_request_itself(tmp_path: Path, status: int) -> None:
+    """Before the console has seen it, for want of a login or of a token in a form: its answer is told, and drawn."""
+    app = flask.Flask("shop")
+    app.config.update(ALLCORES_TOKEN=TOKEN, PROPAGATE_EXCEPTIONS=False)
+
+    @app.before_request
+    def refuse() -> None:
+        flask.abort(status, "No, says the shop.")
+
+    Allcores(app, tasks=TASKS, store=tmp_path / "store" / "jobs.sqlite")
+    for path in ("/jobs/", "/jobs/api/jobs"):
+        answer = app.test_client().get(path, headers=bearer())
+        assert answer.status_code == status
+        assert "No, says the shop." in answer.text or status == 500
+        nonce = re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])
+        assert nonce is not None
+        assert path != "/jobs/" or f'<style nonce="{nonce[1]}">' in answer.text
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_nothing_is_carried_across_a_fork(tmp_path: Path) -> None:
     """A server that loads the app, serves a request and then forks: both go on, with connections of their own."""

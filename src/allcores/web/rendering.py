@@ -15,7 +15,7 @@ import allcores
 from allcores.formatting import percent_text, precise_seconds_text, size_text
 from allcores.jobs.model import State
 from allcores.web import events, views
-from allcores.web.security import CSRF_FIELD, Role, User
+from allcores.web.security import CSRF_FIELD, Role, User, nonce
 from allcores.web.state import Console, current, is_poll, root
 
 #: how a state is called on a page
@@ -80,7 +80,7 @@ def _compact(value: int) -> str:
 
 
 def _render(template: str, **context: Any) -> str:
-    return _environment(current()).get_template(template).render(nonce=flask.g.allcores_nonce, **context)
+    return _environment(current()).get_template(template).render(nonce=nonce(), **context)
 
 
 def _csrf() -> markupsafe.Markup:

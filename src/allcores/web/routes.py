@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from allcores.web import actions, api, downloads, events, lists, live, openapi, pages, people, submit_pages
 from allcores.web.answers import error_answer, problem
-from allcores.web.security import Gate, Refused, Role, User, harden, new_nonce, set_cookie
+from allcores.web.security import Gate, Refused, Role, User, harden, nonce, set_cookie
 from allcores.web.settings import Settings
 from allcores.web.state import current
 
@@ -116,7 +116,6 @@ def _guard() -> Any:
     console = current()
     if not _is_ours(console.settings):
         return None
-    flask.g.allcores_nonce = new_nonce()
     try:
         answer = _checked()
     except Exception as error:
@@ -206,8 +205,7 @@ def _for_programs() -> bool:
 
 
 def _after(response: Response) -> Response:
-    nonce = flask.g.get("allcores_nonce", "")
-    harden(response, nonce)
+    harden(response, nonce())
     return response
 
 

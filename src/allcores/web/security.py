@@ -275,9 +275,15 @@ def set_cookie(response: Response, request: flask.Request, value: str, settings:
     )
 
 
-def new_nonce() -> str:
-    """For the scripts of one answer."""
-    return secrets.token_urlsafe(16)
+def nonce() -> str:
+    """For the scripts and styles of this answer: made where it is first asked for.
+
+    The app itself may refuse a request before the console has seen it.
+    """
+    if "allcores_nonce" not in flask.g:
+        flask.g.allcores_nonce = secrets.token_urlsafe(16)
+    found: str = flask.g.allcores_nonce
+    return found
 
 
 def harden(response: Response, nonce: str) -> None:
