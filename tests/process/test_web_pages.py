@@ -123,6 +123,19 @@ def test_what_is_wrong_stands_beside_its_field(client: Any, app: flask.Flask) ->
     assert store_of(app).counts().total == 0
 
 
+def test_a_key_that_is_taken_stands_beside_its_field(client: Any, app: flask.Flask) -> None:
+    """And what was typed in is not lost; a file that was sent is kept for no job."""
+    send(client, "/submit/square", **{"argument.n": "3", "key": "k"})
+    answer = send(client, "/submit/square", **{"argument.n": "4", "key": "k"})
+    assert answer.status_code == 422
+    assert errors_in(answer.text)["key"].startswith("the key 'k' was used for job")
+    assert 'name="argument.n" value="4"' in answer.text
+    files = [(io.BytesIO(b"abc"), "a.png")]
+    assert send(client, "/submit/pictures", key="k", **{"argument.files": files}).status_code == 422
+    assert list((store_of(app).folder / "uploads").iterdir()) == []
+    assert store_of(app).counts().total == 1
+
+
 def test_files_in_a_form(client: Any, app: flask.Flask) -> None:
     """They are kept; run again without new ones, the job has the same."""
     files = [(io.BytesIO(b"abc"), "a.png"), (io.BytesIO(b"d"), "b.png")]

@@ -11,7 +11,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import NotFound
 
 from allcores.jobs.arguments import Parameter
-from allcores.jobs.errors import ArgumentErrors
+from allcores.jobs.errors import ArgumentErrors, KeyConflict
 from allcores.jobs.given_text import parse_moment
 from allcores.jobs.model import Changed, Job
 from allcores.jobs.rows import FAILED_ITEMS
@@ -221,6 +221,8 @@ def send(task: str) -> Any:
                 return _go(flask.url_for("allcores.job", job_id=made.job.id), "submit", Changed(1))
         except WrongFields as error:
             wrong = error.fields
+        except KeyConflict as error:
+            wrong = {"key": str(error)}
     return _form(wanted, texts, errors, wrong, like, status=422)
 
 
