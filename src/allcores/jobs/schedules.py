@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import json
 import os
+import time
 import zoneinfo
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -57,12 +58,43 @@ def zone_of(task: Task) -> datetime.tzinfo:
 def _local_zone() -> datetime.tzinfo:
     """The machine's, with its rules, so that the clock's changes are known in advance."""
     name = os.environ.get("TZ", "").removeprefix(":")
-    with contextlib.suppress(zoneinfo.ZoneInfoNotFoundError, ValueError):
-        if name:
+    path = name if os.path.isabs(name) else "/etc/localtime"
+    if name and path != name:
+        with contextlib.suppress(zoneinfo.ZoneInfoNotFoundError, ValueError):
             return zoneinfo.ZoneInfo(name)
-    with contextlib.suppress(OSError, ValueError), open("/etc/localtime", "rb") as file:
-        return zoneinfo.ZoneInfo.from_file(file, key="localtime")
-    return datetime.UTC
+    if not name or path == name:
+        with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+            return zoneinfo.ZoneInfo.from_file(file, key="localtime")
+    return _OfTheSystem()
+
+
+class _OfTheSystem(datetime.tzinfo):
+    """The time that the C library tells, by a rule that is no name ("CET-1CEST,M3.5.0,M10.5.0/3")."""
+
+    def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta | None:
+        return None if when is None else self._local(when).utcoffset()
+
+    def dst(self, when: datetime.datetime | None) -> datetime.timedelta | None:
+        return None if when is None else datetime.timedelta(hours=max(0, self._told(when).tm_isdst))
+
+    def tzname(self, when: datetime.datetime | None) -> str | None:
+        return None if when is None else self._local(when).tzname()
+
+    def fromutc(self, when: datetime.datetime) -> datetime.datetime:
+        told = when.replace(tzinfo=datetime.UTC).astimezone()
+        local = told.replace(tzinfo=self)
+        # Of an hour that comes twice, the second one.
+        return local if local.utcoffset() == told.utcoffset() else local.replace(fold=1)
+
+    def _local(self, when: datetime.datetime) -> datetime.datetime:
+        # Python takes a time without a zone for one of the system's, and looks at `fold`.
+        return when.replace(tzinfo=None).astimezone()
+
+    def _told(self, when: datetime.datetime) -> time.struct_time:
+        return time.localtime(when.replace(tzinfo=None).timestamp())
+
+    def __str__(self) -> str:
+        return os.environ.get("TZ", "").removeprefix(":") or "localtime"
 
 
 def next_time(task: Task, after: float) -> float | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -41,6 +44,38 @@ def test_a_time_fires_when_it_is_passed() -> None:
     assert fired(one, at("2026-01-01 00:04"), at("2026-01-01 00:05")) == ["01 00:05"]
     assert fired(one, at("2026-01-01 00:05"), at("2026-01-01 00:05:30")) == []
     assert next_time(one, at("2026-01-01 00:05")) == at("2026-01-01 00:10")
+
+
+@pytest.fixture
+def machine_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the time zone of this process."""
+
+    def put(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield put
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
+@pytest.mark.parametrize("zone", ["CET-1CEST,M3.5.0,M10.5.0/3", ":CET-1CEST,M3.5.0,M10.5.0/3"])
+@pytest.mark.parametrize("schedule", ["30 2 * * *", "*/30 * * * *", "0 3 * * *", "15 */2 * * *"])
+def test_the_zone_of_the_machine_may_be_a_rule(zone: str, schedule: str, machine_in: Callable[[str], None]) -> None:
+    """As small images have it, without files of zones: times are those of a zone with a name, also around changes."""
+    machine_in(zone)
+    for day in ("2026-03-27", "2026-06-01", "2026-10-23", "2026-12-31"):
+        span = at(f"{day} 12:00"), at(f"{day} 12:00") + 3 * 86_400
+        by_name = list(times_between(scheduled(schedule, timezone="Europe/Berlin"), *span))
+        assert list(itertools.islice(times_between(scheduled(schedule), *span), 200)) == by_name != []
+    assert str(schedules.zone_of(scheduled(schedule))) == zone.removeprefix(":")
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/share/zoneinfo/Asia/Tokyo"), reason="needs files of zones")
+def test_the_zone_of_the_machine_may_be_a_file(machine_in: Callable[[str], None]) -> None:
+    machine_in(":/usr/share/zoneinfo/Asia/Tokyo")
+    assert next_time(scheduled("0 3 * * *"), at("2026-01-01 12:00")) == at("2026-01-01 18:00")
 
 
 def test_keys_are_those_of_the_time() -> None:
