@@ -136,6 +136,7 @@ def test_lemmas_parts_of_speech_and_entities() -> None:
 def test_rules_of_languages_are_made_once_for_all() -> None:
     assert set(Splitter("en", "nl,de").rules) == {"en", "nl", "de"}
     assert set(Splitter("en", ["en"]).rules) == {"en"}
+    assert set(Splitter("no", ["no"]).rules) == {"nb"}  # so spaCy calls what the stage `lang` calls no
     with pytest.raises(UsageError, match="'klingon' is none whose rules spaCy has"):
         Splitter("en", ["klingon"])
 
@@ -449,3 +450,15 @@ def test_a_model_of_spacy_from_a_folder(tmp_path: Path) -> None:
     assert german["tokens"] == ["Die", "Seeadler", "ist", "ein", "schönes", "altes", "Schiff", "."]
     assert german["ents"] == [{"type": "BOAT", "start": 4, "end": 12}]
     assert "ents" not in english, "the model is for German"
+
+
+def test_a_norwegian_model_gets_norwegian_texts(tmp_path: Path) -> None:
+    """Their language is no to the stage `lang`, and nb to spaCy."""
+    spacy = pytest.importorskip("spacy")
+    spacy.blank("nb").to_disk(tmp_path / "model")
+    texts = ["Hvorfor er det så dyrt å bo i Oslo nå for tiden?", "This is a plain English sentence."]
+    for languages in ((), ("no",), ("nb",)):
+        options = {"lemmas": {"model": str(tmp_path / "model"), "languages": languages}}
+        norwegian, english = rows(texts, ["unicode", "lang", "lemmas"], **options)
+        assert (norwegian["lang"], norwegian["tokens"][:2]) == ("no", ["Hvorfor", "er"])
+        assert "tokens" not in english

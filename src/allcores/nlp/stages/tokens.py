@@ -20,6 +20,7 @@ from allcores.errors import UsageError
 from allcores.nlp.libraries import kept_out, library
 from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage, listed
+from allcores.nlp.stages.language import name_in_spacy
 
 #: languages whose rules need no other library; for others those of "xx" are taken
 LANGUAGES = frozenset(
@@ -43,7 +44,7 @@ class Splitter:
     def __init__(self, default: str, languages: str | Sequence[str] = ()) -> None:
         with kept_out("torch"):
             self.spacy: Any = library("spacy", extra="nlp", use="splitting text into words")
-        self.default = default
+        self.default = name_in_spacy(default)
         self.rules: dict[str, Any] = {}
         #: rules are used by one thread at a time
         self.lock = threading.Lock()
@@ -59,6 +60,7 @@ class Splitter:
 
     def rules_of(self, lang: str | None) -> Any:
         """The rules for a language."""
+        lang = None if lang is None else name_in_spacy(lang)
         name = lang if lang in LANGUAGES else (self.default if lang in (None, "unknown") else ANY)
         if name not in self.rules:
             with kept_out("torch"):  # as for a model, see annotation
@@ -81,7 +83,7 @@ def checked(languages: str | Sequence[str]) -> Sequence[str]:
     """Languages whose rules are to be made at once. Raises UsageError for one that there is not."""
     names: Sequence[str] = listed(languages)
     for name in names:
-        if name not in LANGUAGES:
+        if name_in_spacy(name) not in LANGUAGES:
             raise UsageError(f"tokens.languages: {name!r} is none whose rules spaCy has; give codes: en, fr.")
     return names
 
