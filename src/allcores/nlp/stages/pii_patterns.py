@@ -115,7 +115,8 @@ def is_ip(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return address.version == 4 or len(text) > 3
+    # Words of programs have the form, too: std::dec. Addresses without any digit are hardly ever given.
+    return address.version == 4 or (len(text) > 3 and any(map(str.isdecimal, text)))
 
 
 def is_phone(text: str) -> bool:
