@@ -131,6 +131,11 @@ def test_what_is_wrong_is_one_sentence(document: Any, error: str) -> None:
     assert row["line"] == 3
 
 
+def test_a_name_that_is_not_there_is_told_by_that_name() -> None:
+    (row,) = records_of({"text": "Hi"}, "f", 1, {"text": "body"})
+    assert row["error"] == "reading: text is missing (looked for body)"
+
+
 def test_a_message_that_counts_messages_is_a_message() -> None:
     for document in ({"text": "Hi", "messages": 3}, {"content": "Hi", "messages": None, "conversations": "x"}):
         (row,) = of(document)

@@ -97,6 +97,9 @@ def utterance(
         ("timestamp", seconds_of), ("text", _text),
     ):  # fmt: skip
         try:
+            if field == "text" and found[field] is None:
+                own = (names or {}).get(field)
+                raise BadMessage(f"is missing (looked for {', '.join(NAMES[field] if own is None else (own,))})")
             value = read(found[field])
         except BadMessage as error:
             trouble.append(f"{field} {error}")
@@ -196,8 +199,6 @@ def _sharegpt(turn: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        raise BadMessage(f"is missing (looked for {', '.join(NAMES['text'])})")
     if not isinstance(value, str):
         raise BadMessage(f"must be text, not {kind_of(value)}")
     return well_formed(value)
