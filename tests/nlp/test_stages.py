@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -450,6 +451,27 @@ def test_a_model_of_spacy_from_a_folder(tmp_path: Path) -> None:
     assert german["tokens"] == ["Die", "Seeadler", "ist", "ein", "schönes", "altes", "Schiff", "."]
     assert german["ents"] == [{"type": "BOAT", "start": 4, "end": 12}]
     assert "ents" not in english, "the model is for German"
+
+
+def test_a_model_that_needs_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    """A component of a library that is not installed, say: spaCy says so in an error with lists of what there is."""
+    spacy = pytest.importorskip("spacy")
+    spacy.blank("en").to_disk(tmp_path / "model")
+    config = tmp_path / "model" / "config.cfg"
+    text = config.read_text().replace("pipeline = []", 'pipeline = ["curious"]')
+    config.write_text(text.replace("[components]", '[components]\n\n[components.curious]\nfactory = "curious"\n'))
+    with pytest.raises(UsageError, match=r"the model '.*model' cannot be loaded: ValueError: \[E002\]") as found:
+        STAGES["lemmas"].with_options({"model": str(tmp_path / "model")}).loaded()
+    assert "\n" not in str(found.value) and len(str(found.value)) < 800
+
+
+def test_an_embedding_model_with_other_inputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and not in the error of each row."""
+    onnx = pytest.importorskip("onnxruntime")
+    asked = [SimpleNamespace(name=name) for name in ("input_ids", "position_ids")]
+    monkeypatch.setattr(onnx, "InferenceSession", lambda *_, **__: SimpleNamespace(get_inputs=lambda: asked))
+    with pytest.raises(UsageError, match="also takes position_ids, which texts do not have"):
+        STAGES["embedding"].loaded()
 
 
 def test_a_norwegian_model_gets_norwegian_texts(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
-from allcores.nlp.records import Field, Record
+from allcores.nlp.records import Field, Record, sentence_of
 from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.language import name_in_spacy
 
@@ -54,8 +54,10 @@ class Annotator:
                 self.nlp: Any = spacy.load(model, exclude=list(exclude))
         except OSError as error:
             raise UsageError(
-                f"stage 'lemmas': {model!r} is no installed spaCy model, and no folder with one: {error}"
+                f"stage 'lemmas': {model!r} is no installed spaCy model, and no folder with one: {sentence_of(error)}"
             ) from None
+        except Exception as error:  # it needs a library, or another version of spaCy: said by errors of many types
+            raise UsageError(f"stage 'lemmas': the model {model!r} cannot be loaded: {sentence_of(error)}") from None
         self.nlp.max_length = max(self.nlp.max_length, max_chars)
         self.languages = frozenset(map(name_in_spacy, languages or (self.nlp.lang, "unknown")))
         self.max_chars = max_chars

