@@ -11,6 +11,7 @@ import pytest
 from allcores.cli.exits import CommandError
 from allcores.cli.pipe_file import read_pipeline
 from allcores.cli.pipe_request import pipeline_of
+from allcores.errors import UsageError
 from allcores.pipelines.identity import identity_of
 from allcores.pipelines.pipeline import Pipeline
 
@@ -25,6 +26,11 @@ def add(state, record): return state + record["n"]
 
 pipeline = Pipeline().map(parse)
 def made(): return pipeline
+def broken(): return pipeline.map(None + 1)
+def unfit(): return pipeline.batch(0)
+def late():
+    raise OSError("no such model")
+def leaving(): raise SystemExit(3)
 NUMBER = 3
 """
 
@@ -203,6 +209,12 @@ def test_a_pipeline_of_a_module(here: Path) -> None:
         "NUMBER": "is an int, and no Pipeline",
         "parse": "is called without arguments, for the pipeline that it gives",
         "nothing": "has no function 'nothing'",
+        # what it has raised is its own: with the line, and no fault of the command
+        "broken": r"broken failed at .*pipe_steps.py, line \d+: TypeError: unsupported operand",
+        "late": r"late failed at .*pipe_steps.py, line \d+: OSError: no such model",
+        "leaving": r"leaving called sys.exit\(3\), and gave no pipeline",
     }.items():
         with pytest.raises(CommandError, match=sentence):
             pipeline_of(f"conf/pipe_steps.py:{name}")
+    with pytest.raises(UsageError, match=r"^batch\(0\)"):
+        pipeline_of("conf/pipe_steps.py:unfit")

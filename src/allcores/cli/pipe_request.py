@@ -8,7 +8,7 @@ from typing import Any
 from allcores.cli.exits import CommandError
 from allcores.cli.pipe_file import read_pipeline
 from allcores.cli.request import RunOptions
-from allcores.cli.target import file_of, resolve_any
+from allcores.cli.target import file_of, given_by, resolve_any
 from allcores.formatting import kind_text
 from allcores.pipelines.pipeline import Pipeline
 
@@ -54,10 +54,7 @@ def pipeline_of(name: str) -> Pipeline:
         return read_pipeline(name)
     found = resolve_any(name)
     if not isinstance(found, Pipeline) and callable(found) and not isinstance(found, type):
-        try:
-            found = found()
-        except TypeError as error:
-            raise CommandError(f"{name} is called without arguments, for the pipeline that it gives: {error}") from None
+        found = given_by(found, name, "pipeline")
     if not isinstance(found, Pipeline):
         raise CommandError(f"{name} is {kind_text(found)}, and no Pipeline, nor a function that gives one")
     return found

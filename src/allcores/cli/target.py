@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from allcores.cli.exits import CommandError
-from allcores.errors import UsageError
+from allcores.errors import AllcoresError, UsageError
 from allcores.formatting import kind_text
 from allcores.system import own_imports
 
@@ -110,6 +110,37 @@ def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[in
             return
     if last is not None:
         raise CommandError(f"'{name}' has the signature {signature}, but is called with {what}: {last}")
+
+
+def given_by(function: Callable[[], Any], name: str, what: str) -> Any:
+    """What a function of the program gives, called without arguments.
+
+    Args:
+        function: The function.
+        name: As it was asked for.
+        what: That it gives, for the message.
+
+    Raises:
+        CommandError: It takes arguments, or has raised; AllcoresError: as it has raised it.
+    """
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise CommandError(f"{name} is called without arguments, for the {what} that it gives: {error}") from None
+    except ValueError:
+        pass  # written in C: it says so itself
+    try:
+        return function()
+    except AllcoresError:
+        raise
+    except SystemExit as error:
+        raise CommandError(f"{name} called sys.exit({error.code!r}), and gave no {what}") from None
+    except Exception as error:
+        place = _own_frames(error)[-1:]
+        where = f" at {place[0].filename}, line {place[0].lineno}" if place else ""
+        raise CommandError(
+            f"{name} failed{where}: {type(error).__name__}: {error}", details=_own_traceback(error)
+        ) from None
 
 
 def _form_for(name: str) -> str:
