@@ -192,6 +192,48 @@ def test_what_a_handler_raises_in_foreign_code_is_not_taken_for_its_mistake(
     assert warm.map(crimes.run, [1]) == [2]
 
 
+def ring_at_three(number: int) -> int:
+    """A signal comes once, while this runs."""
+    if number == 3 and not rung:
+        rung.append(number)
+        signal.raise_signal(signal.SIGALRM)
+    return number
+
+
+def ring_in_a_batch(numbers: list[int]) -> list[int]:
+    return [ring_at_three(number) for number in numbers]
+
+
+#: that it came
+rung: list[int] = []
+
+IN_A_SERIAL_TASK: dict[str, Callable[[Pool], Any]] = {
+    "map": lambda pool: pool.map(ring_at_three, range(9)),
+    "retries": lambda pool: pool.map(ring_at_three, range(9), retries=2),
+    "skipped": lambda pool: list(pool.imap(ring_at_three, range(9), on_error="skip")),
+    "outcome": lambda pool: list(pool.outcomes(ring_at_three, range(9))),
+    "unordered": lambda pool: list(pool.imap_unordered(ring_at_three, range(9), on_error="skip")),
+    "batch": lambda pool: list(pool.imap(ring_in_a_batch, range(9), batch=4)),
+    "outcome of a batch": lambda pool: list(pool.outcomes(ring_in_a_batch, range(9), batch=4)),
+    "call": lambda pool: pool.submit(ring_at_three, 3).result(),
+    "pipeline": lambda pool: list(
+        allcores.Pipeline().map(ring_at_three, on_error="skip").imap(range(9), backend="serial")
+    ),
+    "setup": lambda pool: Pool(1, backend="serial", setup=ring_at_three, setup_args=[3]).map(abs, [1]),
+}
+
+
+@pytest.mark.parametrize("how", IN_A_SERIAL_TASK)
+def test_what_a_handler_raises_in_a_serial_task_is_no_failure_of_its_item(on_alarm: Any, how: str) -> None:
+    """It ends the call, also where failures are skipped, or tried again."""
+    on_alarm(late)
+    rung.clear()
+    with Pool(backend="serial") as pool:
+        with pytest.raises(Late):
+            IN_A_SERIAL_TASK[how](pool)
+        assert pool.map(ring_at_three, range(9)) == list(range(9))
+
+
 def test_what_a_handler_raises_in_the_input_does_not_wait_for_tasks(warm: Pool, on_alarm: Any) -> None:
     """What the input itself raises comes after the outcomes before it."""
 

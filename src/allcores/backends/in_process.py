@@ -14,6 +14,7 @@ from allcores.outcome import Failure, Kind
 from allcores.scheduler.item_words import describe
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results, Work, WorkerProgress
+from allcores.system import deferral
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
 from allcores.transport import chunk_ends
@@ -104,8 +105,8 @@ class InProcessWorker:
         except SetupError:
             raise
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and _gets_interrupts():
-                raise  # Ctrl-C of the person at the keyboard
+            if _comes_from_outside(error):
+                raise
             raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
         if value is not None:
             self.state = (value,)
@@ -167,19 +168,16 @@ class InProcessWorker:
                 break
             try:
                 values.append(self.call(chunk, item, files))
-            except KeyboardInterrupt as error:
-                if os.getpid() != process:
-                    forked.leave(error)
-                if _gets_interrupts():
-                    # Ctrl-C of the person at the keyboard, not the task's own doing: the item was not finished.
-                    self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
-                    send(ended=True)
-                    raise
-                failures.append(self._failure(chunk, position, KeyboardInterrupt()))
             except BaseException as error:
                 if os.getpid() != process:
                     forked.leave(error)
-                failures.append(self._failure(chunk, position, error))
+                if _comes_from_outside(error):
+                    # Not the task's own doing: the item was not finished.
+                    self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+                    send(ended=True)
+                    raise
+                own = KeyboardInterrupt() if isinstance(error, KeyboardInterrupt) else error
+                failures.append(self._failure(chunk, position, own))
             if os.getpid() != process:
                 forked.leave()
             position += 1
@@ -217,8 +215,8 @@ class InProcessWorker:
             except BaseException as error:
                 if os.getpid() != process:
                     forked.leave(error)
-                if isinstance(error, KeyboardInterrupt) and _gets_interrupts():
-                    # Ctrl-C of the person at the keyboard: the batch was not finished.
+                if _comes_from_outside(error):
+                    # The batch was not finished.
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
                     _end(files)
                     report(self._results(sequence, first, position, 0, [], [], [], ended=True))
@@ -292,9 +290,11 @@ class InProcessWorker:
         return Failure(position, Kind.FAILED, error)
 
 
-def _gets_interrupts() -> bool:
-    """Ctrl-C arrives on this thread: what raises KeyboardInterrupt here is the person at the keyboard, and no task."""
-    return threading.current_thread() is threading.main_thread()
+def _comes_from_outside(error: BaseException) -> bool:
+    """Whether no task did it: Ctrl-C, which arrives on the main thread alone, or a signal's handler raised it."""
+    if isinstance(error, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    return deferral.raised_by_handler(error)
 
 
 def _end(files: OpenFiles) -> None:
