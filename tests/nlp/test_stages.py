@@ -467,6 +467,7 @@ def test_a_model_that_needs_what_is_not_there_is_one_sentence(tmp_path: Path) ->
 
 def test_an_embedding_model_with_other_inputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, and not in the error of each row."""
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")  # before it is imported, as the stage does
     onnx = pytest.importorskip("onnxruntime")
     asked = [SimpleNamespace(name=name) for name in ("input_ids", "position_ids")]
     monkeypatch.setattr(onnx, "InferenceSession", lambda *_, **__: SimpleNamespace(get_inputs=lambda: asked))
