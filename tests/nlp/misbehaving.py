@@ -37,6 +37,14 @@ def crash_always(record: dict[str, Any]) -> dict[str, Any]:
 CRASH = nlp.Stage("poison", each=crash_always, gives={"length": "int32"})
 
 
+def leave(record: dict[str, Any]) -> dict[str, Any]:
+    """No `Exception`: a task that raises it would end its caller."""
+    raise GeneratorExit
+
+
+LEAVING = nlp.Stage("leaving", each=leave, gives={"length": "int32"})
+
+
 class Splitter:
     """A model that is loaded at once, where the one for `tokens` takes a second of each process."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.installed import needed
-from tests.nlp.misbehaving import CRASH, POISON, WORDS, id_and_words, is_first
+from tests.nlp.misbehaving import CRASH, LEAVING, POISON, WORDS, id_and_words, is_first
 
 from allcores import Journal, nlp
 from allcores.errors import RunChanged, SetupError, UsageError
@@ -201,6 +201,18 @@ def test_personal_data_of_a_crashed_message_are_not_written(tmp_path: Path) -> N
     pipeline.run([{"text": "mail a@b.com"}], output, workers=1)
     assert "a@b.com" not in output.read_text()
     assert '"error":"crash: ' in output.read_text()
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+def test_personal_data_are_not_in_the_error_of_what_ends_its_task(tmp_path: Path, backend: Any) -> None:
+    """Such a failure is told with the item as it was read."""
+    (tmp_path / "chat.jsonl").write_text('{"text": "leave, a@b.com) raised"}\n')
+    stages: list[Any] = ["unicode", "pii", LEAVING]
+    pipeline = nlp.chat_pipeline(stages, options={"pii": {"replace": True}})
+    pipeline.run(tmp_path / "chat.jsonl", tmp_path / "out.jsonl", backend=backend, workers=1)
+    assert "a@b.com" not in (tmp_path / "out.jsonl").read_text()
+    (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert row["error"] == "failed: GeneratorExit"
 
 
 def test_what_cannot_work_is_said_before_it_begins(chat: Path, tmp_path: Path) -> None:

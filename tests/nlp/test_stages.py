@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import importlib.util
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -306,6 +307,36 @@ def test_a_stage_that_fails_costs_its_own_field_of_that_row(how: Any) -> None:
         {"text_norm": "abc", "length": 3, "pii": [], "text_redacted": "abc"},
         {},
     ]
+
+
+class TimeIsUp(Exception):
+    pass
+
+
+def interrupted(record: dict[str, Any]) -> dict[str, Any]:
+    """A signal comes while the stage is at work."""
+    signal.raise_signal(signal.SIGUSR1)
+    return {"length": 1}
+
+
+def all_interrupted(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [interrupted(record) for record in records]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("how", [{"each": interrupted}, {"batch": all_interrupted}], ids=["each", "batch"])
+def test_what_a_handler_raises_is_no_error_of_a_row(how: Any) -> None:
+    """A time limit of the program, whose stages run in it."""
+
+    def handler(number: int, frame: Any) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeIsUp):
+            rows(["one", "two"], ["unicode", Stage("mine", **how, gives={"length": "int32"})])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.quick

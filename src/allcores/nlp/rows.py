@@ -10,6 +10,7 @@ from typing import Any
 from allcores.nlp.reading.items import Item, record_of
 from allcores.nlp.records import Field, Record, add_error, fitting, sentence_of
 from allcores.nlp.stage import Found, Stage
+from allcores.system import deferral
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 #: seconds of each stage for a batch, in its first row; it is counted, and not written
@@ -72,6 +73,8 @@ class RowFunction:
                 _put_all(stage, wanted, stage.batch(*loaded, wanted))
                 return
             except Exception as error:
+                if deferral.raised_by_handler(error):
+                    raise  # a time limit of the program, say: no failure of the stage
                 if len(wanted) == 1:
                     _failed(stage, wanted[0], error)
                     return
@@ -83,6 +86,8 @@ class RowFunction:
                     assert stage.each is not None
                     row.update(_checked(stage, stage.each(*loaded, row)))
             except Exception as error:
+                if deferral.raised_by_handler(error):
+                    raise
                 _failed(stage, row, error)
 
 

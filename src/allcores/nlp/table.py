@@ -31,6 +31,8 @@ ROW_GROUP = 2_000
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 #: in the messages of the errors `WorkerLost` and `TaskTimeout`
 _HOW_IT_ENDED = re.compile(r"^Worker \d+ (.+?)(?: while |,|;|\.|$)")
+#: of a task that raised what is no `Exception`: the message shows the item
+_RAISED = re.compile(r"^items\[\d+\] \(.*\) raised (?:\w+\.)*(\w+)", re.DOTALL)
 _LIMIT = re.compile(r"longer than timeout=(\S+ s)\b")
 
 
@@ -157,14 +159,18 @@ def lost_row(
 
 
 def _lost_sentence(kind: str | None, message: str) -> str:
-    """What happened, without the worker's number and its memory: these are not the same in the next run."""
+    """What happened, without the worker's number and its memory: these are not the same in the next run.
+
+    Nor does it show the message, from which personal data may have been taken out.
+    """
     if kind == "worker_lost":
         how = _HOW_IT_ENDED.search(message)
         return f"crash: the worker process {how[1] if how else 'ended'}"
     if kind == "timed_out":
         limit = _LIMIT.search(message)
         return f"deadline: it took longer than {limit[1] if limit else 'it may'}"
-    return f"failed: {message}"
+    raised = _RAISED.match(message)
+    return f"failed: {raised[1] if raised else message}"
 
 
 def arrow_schema(arrow: Any, fields: Sequence[Field]) -> Any:
