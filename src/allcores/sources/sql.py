@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from allcores.errors import NotSupported
 from allcores.formatting import without_passwords
 from allcores.sources.text import BadInput, check_names
+from allcores.system import deferral
 
 #: rows that are fetched at once
 ROWS = 1_000
@@ -73,6 +74,8 @@ class SqlQuery:
         try:
             return read()
         except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise  # a time limit of the program, say: the query is not at fault
             sentence = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise BadInput(f"cannot read from {self._url()}: {sentence}", path=self.query) from None
 

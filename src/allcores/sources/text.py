@@ -22,6 +22,7 @@ from allcores.errors import UsageError
 from allcores.formatting import size_text
 from allcores.sources.compression import compression_of, decompressing
 from allcores.sources.file_names import all_inside
+from allcores.system import deferral
 
 #: the file name that means standard input
 STDIN = "-"
@@ -184,7 +185,13 @@ def bad_line(path: str, number: int, trouble: str) -> BadInput:
 
 
 def read_trouble(path: str, number: int, error: Exception) -> BadInput:
-    """A line could not be read at all."""
+    """A line could not be read at all.
+
+    Raises:
+        Exception: The error itself, if a signal's handler raised it, a time limit say: the file is not at fault.
+    """
+    if deferral.raised_by_handler(error):
+        raise error
     return BadInput(f"cannot read {place(path, number)}: {reason_of(error)}", path=path)
 
 
@@ -206,6 +213,8 @@ def opened(path: str) -> Iterator[tuple[BinaryIO, bool]]:
             once = gives_once(os.fstat(raw.fileno()).st_mode)
             reader = stack.enter_context(decompressing(raw, path))
         except (OSError, ValueError) as error:
+            if deferral.raised_by_handler(error):
+                raise  # a pipe that nobody opens is waited for
             raise BadInput(f"cannot read {path}: {reason_of(error)}", path=path) from None
         yield reader, once
 
