@@ -145,6 +145,9 @@ KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
     "IP": ((_IP4, _IP6), is_ip),
     "PHONE": ((_PHONE,), is_phone),
 }
+#: between digits: dashes and spaces as word processors set them, one character each
+_DASH = re.compile("(?<=[\\d)])[\u2010-\u2013\u2212](?=[\\d(])")
+_SPACE = re.compile("(?<=[\\d)])[\u00a0\u2007-\u200a\u202f](?=[\\d(])")
 #: end punctuation, which is the sentence's and not the address's
 _TAIL = ".,;:!?)]}»”’…。，！？）」』"
 
@@ -155,6 +158,8 @@ def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
     Args:
         kinds: Those of `KINDS` that are looked for.
     """
+    if not text.isascii():
+        text = _SPACE.sub(" ", _DASH.sub("-", text))  # as long as before, so that places stay
     found: list[Span] = []
     for kind in KINDS:
         if kind in kinds:
