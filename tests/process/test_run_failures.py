@@ -124,6 +124,20 @@ def test_an_item_fails_whatever_its_code_does(
         assert failures(result)[0]["message"] == message
 
 
+def refuse_all(item: Any) -> None:
+    raise ValueError("no")
+
+
+def test_a_large_item_is_told_in_short(pool: allcores.Pool) -> None:
+    """If its text is for people alone. What JSON has is there whole, so that it can be tried again."""
+    items = [b"x" * 1_000_000, {"data": bytearray(1_000_000)}, "t" * 100_000]
+    result = pool.run(refuse_all, items, "out.jsonl", journal=journal(), on_error="skip")
+    first, second, third = (each["item"] for each in failures(result))
+    assert first.startswith("b'xxx") and first.endswith("(1,000,000 bytes)") and len(first) < 11_000
+    assert second.startswith("{'data': bytearray(b'") and second.endswith("')}") and len(second) < 11_000
+    assert third == items[2]
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_one_that_ends_a_run_is_raised_as_it_is(pool: allcores.Pool, kept: bool) -> None:
     """Also if its message cannot be had."""

@@ -24,6 +24,8 @@ STDOUT = "-"
 FLUSH_S = 0.1
 #: characters; a flush comes early when this much waits
 FLUSH_CHARACTERS = 256 * 1024
+#: characters of the text of an item that is none of JSON, in the record of its failure
+LONGEST_TEXT = 10_000
 
 
 class Sink(Protocol):
@@ -101,8 +103,17 @@ def _item(item: Any) -> Any:
     try:
         to_json(item)
     except Exception:
-        return repr_text(item)
+        return _shown(item)
     return item
+
+
+def _shown(item: Any) -> str:
+    """The text of an item that is none of JSON: for people, so no longer than they read."""
+    if isinstance(item, (bytes, bytearray)) and len(item) > LONGEST_TEXT:  # four times as long as a text
+        return f"{repr_text(item[: LONGEST_TEXT // 8])} ... ({len(item):,} bytes)"
+    text = repr_text(item)
+    left_out, half = len(text) - LONGEST_TEXT, LONGEST_TEXT // 2
+    return text if left_out <= 0 else f"{text[:half]} ... ({left_out:,} characters) ... {text[-half:]}"
 
 
 class JsonLinesSink:
