@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import tracemalloc
 from itertools import combinations
 from typing import Any
 
@@ -63,3 +64,36 @@ def test_a_running_digest_tells_arrays_apart() -> None:
         digest.add_item(numpy.zeros(shape))
         digests.append(digest.value())
     assert digests[0] != digests[1]
+
+
+def test_large_pieces_are_not_gathered() -> None:
+    """A block of a file, a line or an item may be large: few of them are held, and none is hashed twice."""
+    megabyte = bytes(1 << 20)
+    for add in ("add", "add_item"):
+        tracemalloc.start()
+        try:
+            digest = Digest()
+            for number in range(64):
+                getattr(digest, add)(megabyte + bytes([number]))
+            held, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 3 << 20 and most < 8 << 20, add
+
+
+@pytest.mark.parametrize("length", [10, 999, 1_000, 1_001, 100_000])
+def test_marks_do_not_change_a_digest(length: int) -> None:
+    """Whether it is asked for behind each item, or at the end; and items are told apart, whatever their sizes."""
+    items = [char * length for char in "abc"] + ["d", b"e" * length, 1]
+    marked, whole = Digest(), Digest()
+    seen = set()
+    for item in items:
+        marked.add_item(item)
+        seen.add(marked.value())
+        whole.add_item(item)
+    assert marked.value() == whole.value() == marked.copy().value()
+    assert len(seen) == len(items)
+    other = Digest()
+    for item in [*items[1:], items[0]]:
+        other.add_item(item)
+    assert other.value() != whole.value()

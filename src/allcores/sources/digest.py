@@ -14,8 +14,12 @@ from typing import Any
 _SIZE = 16
 #: pieces that are hashed in one call. Larger saves calls, smaller holds less.
 _PIECES = 2_048
+#: and bytes of them
+_PIECES_BYTES = 1 << 20
 #: items that are turned into bytes in one call
 _BLOCK = 256
+#: characters or bytes of an item that is turned into bytes by itself: a block is held, and hashed anew for each mark
+_LARGE = 1_000
 #: types of which no task can change a value, so that their bytes may be made later, many at once
 _FIXED = frozenset({str, bytes, int, float, complex, bool, type(None)})
 
@@ -35,31 +39,38 @@ class Digest:
         """
         self._hash = hashlib.blake2b(seed.encode(), digest_size=_SIZE)
         self._pieces: list[bytes] = []
+        self._bytes = 0
         self._items: list[Any] = []
 
     def add(self, piece: bytes) -> None:
         """Take in bytes. How they are cut into pieces does not matter."""
         self._end_block()
         self._pieces.append(piece)
-        if len(self._pieces) >= _PIECES:
+        self._bytes += len(piece)
+        if len(self._pieces) >= _PIECES or self._bytes >= _PIECES_BYTES:
             self._flush()
 
     def add_item(self, item: Any) -> None:
         """Take in an item of any kind, as its bytes would travel, and as it is now: a task may change it."""
-        if type(item) not in _FIXED:
+        kind = type(item)
+        if kind not in _FIXED or ((kind is str or kind is bytes) and len(item) > _LARGE):
             self._end_block()
-            self._pieces.append(as_bytes([item]))
+            piece = as_bytes([item])
+            self._pieces.append(piece)
+            self._bytes += len(piece)
         else:
             self._items.append(item)
             if len(self._items) < _BLOCK:
                 return
             self._end_block()
-        if len(self._pieces) >= 16:
+        if len(self._pieces) >= 16 or self._bytes >= _PIECES_BYTES:
             self._flush()
 
     def _end_block(self) -> None:
         if self._items:
-            self._pieces.append(as_bytes(self._items))
+            piece = as_bytes(self._items)
+            self._pieces.append(piece)
+            self._bytes += len(piece)
             self._items = []
 
     def value(self) -> str:
@@ -81,6 +92,7 @@ class Digest:
     def _flush(self) -> None:
         self._hash.update(b"".join(self._pieces))
         self._pieces.clear()
+        self._bytes = 0
 
 
 def item_digest(item: Any) -> bytes:
