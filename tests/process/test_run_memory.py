@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 import allcores
+from allcores import failpoints
 from allcores.sinks.base import Block, Entries
 from allcores.sinks.json_lines import JsonLinesFile
 
@@ -43,6 +49,46 @@ def test_large_values_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: py
         assert pool.run(large, range(100), sink, journal=False).ok == 100
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 100
     assert sink.most < 20 * 1024
+
+
+class Item(str):
+    """One that can be told to be gone."""
+
+
+def first(item: Item) -> int:
+    return int(item.split()[0])
+
+
+def test_large_items_do_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """Their values do, until it has taken those before; the items are let go of."""
+    alive: weakref.WeakSet[Item] = weakref.WeakSet()
+    most: list[int] = []
+    waiting = threading.Event()
+
+    def items() -> Iterator[Item]:
+        for number in range(100):
+            item = Item(f"{number} {'x' * 10_000}")
+            alive.add(item)
+            if number == 99:
+                gc.collect()
+                most.append(len(alive))
+                waiting.set()
+            yield item
+
+    def slow(at: str) -> None:
+        if at == "commit.begin":
+            assert waiting.wait(PATIENCE_S)
+
+    journal = allcores.Journal(folder=tmp_path / "runs", commit_s=0.001, fsync="never")
+    limits = allcores.Limits(items_in_flight=10)
+    failpoints.install(slow)
+    try:
+        with allcores.Pool(backend="serial", limits=limits) as pool:
+            assert pool.run(first, items(), tmp_path / "out.jsonl", journal=journal, chunk=1).ok == 100
+    finally:
+        failpoints.install(None)
+    assert most[0] < 50
+    assert (tmp_path / "out.jsonl").read_text() == "".join(f"{number}\n" for number in range(100))
 
 
 def row(number: int) -> dict[str, Any]:

@@ -48,6 +48,8 @@ MOST_CHARACTERS = 64 * 1024 * 1024
 #: outcomes and characters that are enough for a commit before its time
 MANY = 50_000
 MANY_CHARACTERS = 8 * 1024 * 1024
+#: characters or bytes of an item that may wait with its value
+SMALL_ITEM = 1_000
 #: seconds for which the consumer waits for a disk that takes nothing, before it gives up
 STUCK_S = 600.0
 #: seconds between two looks whether there is room
@@ -120,6 +122,9 @@ class Writer:
         """
         # What is settled is never further than what is known of the input, so that a resumed run can compare it.
         new_checkpoints = self._remaining.new_checkpoints(outcome.index)
+        if outcome.kind is Kind.OK and not _is_small(outcome.item):
+            # Nothing is written of it, and many may wait for a disk that is slow.
+            outcome = Outcome(outcome.index, Kind.OK, outcome.value, None, None, *_circumstances(outcome))
         with self._lock:
             self._waiting.append(outcome)
             if outcome.value is not None:
@@ -259,6 +264,18 @@ class Writer:
         made = JournalError(f"{sentence}. What is committed stays: {remedy} run {self._name}", run=self._name)
         made.__cause__ = error
         return made
+
+
+_NUMBERS_AND_NONE = frozenset({int, float, bool, type(None)})
+
+
+def _is_small(item: Any) -> bool:
+    kind = type(item)
+    return kind in _NUMBERS_AND_NONE or ((kind is str or kind is bytes) and len(item) <= SMALL_ITEM)
+
+
+def _circumstances(outcome: Outcome[Any]) -> tuple[int, float, int | None]:
+    return outcome.attempts, outcome.seconds, outcome.worker
 
 
 def sorted_out(
