@@ -154,20 +154,21 @@ def read_good(path: str) -> str:
 
 def test_failures_of_what_was_mended_or_is_gone_are_forgotten(pool: allcores.Pool) -> None:
     """What `allcores runs show` and `failures` tell is about the input as it is."""
+    odd = "files/e\udcff"  # the name of a file that is no text
     os.mkdir("files")
-    for name, text in {"a": "good", "b": "bad", "c": "bad", "d": "bad"}.items():
+    for name, text in {"a": "good", "b": "bad", "c": "bad", "d": "bad", "e\udcff": "bad"}.items():
         Path("files", name).write_text(text)
     result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
-    assert [each["message"] for each in failures(result)] == ["files/b", "files/c", "files/d"]
+    assert [each["message"] for each in failures(result)] == ["files/b", "files/c", "files/d", odd]
     Path("files/b").write_text("mended")
     os.remove("files/c")
     result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
-    assert (result.ok, result.failed) == (2, 1)
-    assert [each["message"] for each in failures(result)] == ["files/d"]
+    assert (result.ok, result.failed) == (2, 2)
+    assert [(each["index"], each["message"]) for each in failures(result)] == [(2, "files/d"), (3, odd)]
     Path("files/c").write_text("bad")  # one that comes back has no outcome, and gets one
     result = pool.run(read_good, "files/*", "out.jsonl", journal=journal(), on_error="skip")
-    assert (result.ok, result.failed) == (2, 2)
-    assert {each["message"] for each in failures(result)} == {"files/c", "files/d"}
+    assert (result.ok, result.failed) == (2, 3)
+    assert {(each["index"], each["message"]) for each in failures(result)} == {(2, "files/c"), (3, "files/d"), (4, odd)}
 
 
 def shouted(text: str) -> str:

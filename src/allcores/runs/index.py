@@ -13,6 +13,7 @@ import os
 import sqlite3
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -21,7 +22,6 @@ from allcores.errors import JournalError
 from allcores.failpoints import failpoint
 from allcores.runs.checksums import is_sealed, right_shape, schema, sealed, shape
 from allcores.runs.outcome_log import Row
-from allcores.runs.ranges import RangeSet
 from allcores.runs.rows import (
     CHECKPOINT,
     FAILURE,
@@ -33,6 +33,7 @@ from allcores.runs.rows import (
     FailureRow,
     InputCheckpoint,
     RunRow,
+    move_failure,
     put_keys,
     set_columns,
 )
@@ -153,20 +154,22 @@ class RunIndex:
         """Write down which slots the input as it was read now has, as (position, count, slot); None: each its index.
 
         The figures are counted anew then: outcomes of items that are not in the input any more do not count, and if
-        these failed, that is forgotten.
+        these failed, that is forgotten. Records of the others tell where the item is now.
         """
-        there = RangeSet(sorted((slot, slot + count) for _, count, slot in places or [(0, total, 0)]))
+        ranges = sorted((slot, count, position) for position, count, slot in places or [(0, total, 0)])
+        starts = [slot for slot, _, _ in ranges]
         with self.transaction() as db:
             db.execute("DELETE FROM places")
             db.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", map(sealed, places or ()))
             counts = dict.fromkeys(("failed", "timed_out", "worker_lost"), 0)
-            gone = []
-            for slot, kind in db.execute("SELECT slot, kind FROM failures"):
-                if slot in there:
-                    counts[kind] += 1
-                else:
-                    gone.append((slot,))
-            db.executemany("DELETE FROM failures WHERE slot = ?", gone)
+            for slot, kind in db.execute("SELECT slot, kind FROM failures").fetchall():
+                start, count, position = ranges[max(0, bisect_right(starts, slot) - 1)]
+                if not start <= slot < start + count:
+                    db.execute("DELETE FROM failures WHERE slot = ?", (slot,))
+                    continue
+                counts[kind] += 1
+                if places is not None:
+                    move_failure(db, slot, position + slot - start)
             number_of_places = None if places is None else len(places)
             set_columns(db, total=total, places=number_of_places, ok=total - sum(counts.values()), **counts)
 

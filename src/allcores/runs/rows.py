@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from allcores.runs.checksums import seal, sealed
+from allcores.runs.checksums import is_sealed, seal, sealed
 from allcores.runs.outcome_log import Row
+from allcores.sinks.json_text import to_json
 
 #: columns of the tables, the seals left out
 RECORD = "start, count, offset, size, crc"
@@ -109,6 +110,17 @@ def put_failures(db: sqlite3.Connection, rows: Iterable[FailureRow], round: int)
         "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
         [sealed((row.slot, row.kind, row.cause, row.record, round)) for row in rows],
     )
+
+
+def move_failure(db: sqlite3.Connection, slot: int, position: int) -> None:
+    """Have the record of a failure tell where its item is in the input, if that is another place than it says."""
+    row = db.execute(f"SELECT {FAILURE}, seal FROM failures WHERE slot = ?", (slot,)).fetchone()
+    if not is_sealed(row):
+        return  # it is damaged, which is found when it is read
+    record = json.loads(row[3])
+    if record.get("index") != position:
+        moved = FailureRow(slot, row[1], row[2], to_json(record | {"index": position}))
+        put_failures(db, [moved], row[4])
 
 
 def put_keys(db: sqlite3.Connection, rows: Iterable[tuple[bytes, int, bytes, int]]) -> None:

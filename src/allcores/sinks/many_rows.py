@@ -295,4 +295,4 @@ def failures_in(record: dict[str, Any], *, skipped: bool) -> Iterator[dict[str, 
     first = {name: value for name, value in record.items() if name not in (ROWS, MORE)}
     for each in (first, *record.get(MORE, ())):
         if skipped or each.get("on_error") != "skip":
-            yield each
+            yield {**each, "index": first["index"]} if "index" in first else each
