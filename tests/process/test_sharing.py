@@ -167,6 +167,12 @@ class TestShare:
             pool.share({"lock": threading.Lock()})
 
 
+def protected(array: Any) -> Any:
+    view = array[2:5]
+    view.flags.writeable = False
+    return view
+
+
 class TestEmptyShared:
     def test_workers_fill_parts_of_it(self, pool: Pool) -> None:
         out = pool.empty_shared((8, 1_000), "int64")
@@ -213,6 +219,15 @@ class TestEmptyShared:
         (pid,) = workers.map(cargo.fill, [part(out)])
         part(expected)[...] = pid
         assert (out == expected).all()
+
+    @pytest.mark.parametrize("protect", [lambda out: np.broadcast_to(out[:1], (3, 50), subok=True), protected])
+    def test_a_view_that_may_only_be_read_stays_so(self, pool: Pool, protect: Any) -> None:
+        out = pool.empty_shared((20, 50), "int64")
+        with pytest.raises(ValueError, match="read-only"):
+            pool.map(cargo.fill, [protect(out)])
+        assert not out.any()
+        pool.map(cargo.fill, [out[3]])
+        assert out[3].all()
 
     def test_its_memory_goes_after_a_map_that_failed(self, workers: Pool) -> None:
         """Of which a worker had parts that it did not begin with."""

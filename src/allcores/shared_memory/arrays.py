@@ -27,7 +27,7 @@ class SharedArray(np.ndarray[Any, Any]):
         if place is None:
             return np.array(self, copy=True, subok=False).__reduce_ex__(protocol)
         first = self.__array_interface__["data"][0] - bounds(self)[0]
-        return attach, (place, self.shape, self.dtype, self.strides, first)
+        return attach, (place, self.shape, self.dtype, self.strides, first, self.flags.writeable)
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         # What is computed from it lies elsewhere.
@@ -57,12 +57,14 @@ def bounds(array: Any) -> tuple[int, int]:
     return low, high + array.itemsize
 
 
-def attach(place: Place, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], first: int) -> SharedArray:
+def attach(
+    place: Place, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], first: int, is_writable: bool
+) -> SharedArray:
     """In a worker: the same memory."""
     decoder = buffers.at_work.decoder
     assert decoder is not None
     view = decoder.view(place)
-    return SharedArray(shape, dtype, view, first, strides)
+    return SharedArray(shape, dtype, view if is_writable else view.toreadonly(), first, strides)
 
 
 def empty_shared(shared_objects: SharedObjects, shape: Any, dtype: Any) -> SharedArray:
