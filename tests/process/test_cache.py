@@ -341,6 +341,33 @@ def counting(number: int) -> int:
 counting.calls = 0  # type: ignore[attr-defined]
 
 
+class TestScripts:
+    def test_items_of_its_classes_are_found_again_whatever_runs_them(self, tmp_path: Path) -> None:
+        """A worker has no script, and knows it by the program's name for it."""
+        found = []
+        for backend in ("processes", "serial", "threads", "processes"):
+            program = f"""
+                import dataclasses, enum, allcores
+                class Kind(enum.Enum):
+                    ONE = 1
+                class Plain:
+                    def __init__(self, value): self.value = value
+                @dataclasses.dataclass
+                class Point:
+                    x: int
+                def words(item):
+                    return type(item).__name__
+                items = [Kind.ONE, Plain({{"a", "b"}}), Point(1), {{Kind.ONE: Point}}, (Plain, words)]
+                with allcores.Pool(backend={backend!r}) as pool:
+                    cache = allcores.Cache({str(tmp_path / "cache")!r})
+                    print(*pool.map(words, items, cache=cache), len(cache))
+            """
+            ending = scripts.run(textwrap.dedent(program), tmp_path)
+            assert (ending.err, ending.code) == ("", 0)
+            found += ending.lines
+        assert found == ["Kind Plain Point dict tuple 5"] * 4
+
+
 class TestTogether:
     def test_several_programs_use_one_cache(self, tmp_path: Path) -> None:
         programs = [program(tmp_path, backend="processes", count=300, first=first) for first in (0, 0, 150)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.cache import values
 from allcores.cache.keys import NoKey, forget_classes, function_key, item_key
+from allcores.cache.kinds import know_script, script_name
 from allcores.cache.options import Cache
 from allcores.cache.store import Store
 from allcores.errors import UsageError
@@ -70,13 +71,15 @@ class CachedFunction:
     def __init__(
         self, function: Callable[..., Any], key: bytes, cache: Cache, name: str, *, star: bool, batches: bool
     ) -> None:
-        self._begin((function, key, cache, name, star, batches))
+        self._begin((function, key, cache, name, star, batches, script_name()))
 
-    def _begin(self, arguments: tuple[Callable[..., Any], bytes, Cache, str, bool, bool]) -> None:
+    def _begin(self, arguments: tuple[Callable[..., Any], bytes, Cache, str, bool, bool, str]) -> None:
         # Of items. A worker takes this function in once for each map, and its classes are the program's as of now.
         forget_classes()
         self._arguments = arguments
-        self._function, self._key, cache, name, self._star, self._batches = arguments
+        self._function, self._key, cache, name, self._star, self._batches, script = arguments
+        # A worker has no script of its own.
+        know_script(script)
         self.__qualname__ = getattr(self._function, "__qualname__", type(self._function).__name__)
         self._store = Store(cache.folder, self._key, name, cache.max_bytes)
         # The file is closed once no process needs this function any more: a worker forgets it after its last chunk.

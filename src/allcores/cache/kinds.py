@@ -182,9 +182,26 @@ def name_of(value: Any) -> str:
     return f"{_module_name(getattr(value, '__module__', None) or 'builtins')}.{name}"
 
 
+def script_name() -> str:
+    """What the program's script is known by."""
+    return _module_name("__main__")
+
+
+def know_script(name: str) -> None:
+    """In whatever process: what comes of a script is of the one with this name, as in the program."""
+    global _script
+    _script = name
+
+
+#: None: this process has begun no work with a cache
+_script: str | None = None
+
+
 def _module_name(name: str) -> str:
     if name != "__main__":
         return name
+    if _script is not None:
+        return _script
     file: str | None = getattr(sys.modules.get(name), "__file__", None)
     return os.path.splitext(os.path.basename(file))[0] if file else name
 
