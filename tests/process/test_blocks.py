@@ -124,6 +124,22 @@ def test_the_same_array_is_copied_once(pool: Pool) -> None:
         assert pool.statistics().block_bytes < 3 * one.nbytes
 
 
+def test_what_came_back_beyond_the_bound_goes_at_once() -> None:
+    """A copy is kept in case the array comes again; the block of the first time is not, whatever comes next."""
+    bound, one = 8 * MEGABYTE, array(1, 16 * MEGABYTE)
+    with Pool(2, limits=Limits(block_bytes=bound)) as pool:
+        assert pool.map(cargo.first, [one] * 12, chunk=1) == [1.0] * 12
+        assert block_bytes(pool, one.nbytes) <= one.nbytes + MEGABYTE
+
+
+def block_bytes(pool: Pool, expected: int) -> int:
+    """Memory behind blocks once everything that was said has been heard; waits for it to be no more than expected."""
+    until = monotonic() + PATIENCE_S
+    while (found := pool.statistics().block_bytes) > expected and monotonic() < until:
+        pool.map(abs, range(4 * pool.workers), chunk=1)
+    return found
+
+
 def test_what_a_task_keeps_stays_as_it_is(pool: Pool) -> None:
     """Its block is not given to others for as long as the task's process refers to it."""
     with Pool(1) as alone:

@@ -130,10 +130,10 @@ def test_what_is_only_named_is_given_back_too(ends: Ends) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs signals")
 def test_a_signal_that_comes_while_a_block_is_taken_costs_none(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its handler runs right after the section in which the block was taken, and raises."""
-    monkeypatch.setattr(ends.arena, "drop", lambda _: signal.raise_signal(signal.SIGALRM))
     before = signal.signal(signal.SIGALRM, out_of_time)
     try:
-        with pytest.raises(TimeoutError):
+        with monkeypatch.context() as patched, pytest.raises(TimeoutError):
+            patched.setattr(ends.arena, "drop", lambda _: signal.raise_signal(signal.SIGALRM))
             ends.encoder.take(10_000)
     finally:
         signal.signal(signal.SIGALRM, before)

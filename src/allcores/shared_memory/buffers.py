@@ -236,6 +236,13 @@ class Encoder:
             self._allocator.trim()
             self.arena.drop(self._allocator)
 
+    def settle(self) -> None:
+        """Keep no more than the budget allows of what has come back."""
+        if self._allocator.kept > self._allocator.budget:
+            with self._lock:
+                self._collect()
+                self.arena.drop(self._allocator)
+
     def figures(self) -> tuple[int, int, int]:
         """Blocks in use, bytes behind them, and bytes behind all blocks that are kept.
 
@@ -243,6 +250,7 @@ class Encoder:
         """
         with self._lock:
             self._collect()
+            self.arena.drop(self._allocator)
             repeat_cache = len(self.repeat_cache) if self.repeat_cache is not None else 0
             return self._allocator.leased - repeat_cache, self._allocator.in_use, self._allocator.kept
 

@@ -177,6 +177,7 @@ class ParentMemory:
                 held.pop()
                 if not held:
                     del lent[offset]
+        self.encoder.settle()
 
     def decoder(self, worker: int) -> Decoder:
         """Opens what a worker sends."""
