@@ -145,3 +145,40 @@ def test_failed_calls_leave_no_cycles() -> None:
         assert calls() is None
     finally:
         gc.enable()
+
+
+#: in a worker: things that failed tasks had
+had: list[weakref.ref[Thing]] = []
+
+
+class Noted(Exception):
+    """Its arguments are no plain numbers and texts."""
+
+
+def stumble_with_a_thing(how: str) -> None:
+    gc.disable()
+    thing = Thing()
+    had.append(weakref.ref(thing))
+    if how == "arguments":
+        raise Noted([1, 2])
+    if how == "cause":
+        raise with_a_note() from Noted({"a": 1})
+    raise with_a_note()
+
+
+def with_a_note() -> Exception:
+    error = ValueError("noted")
+    error.add_note("a note")
+    return error
+
+
+def are_gone(_: object) -> list[bool]:
+    return [each() is None for each in had]
+
+
+@pytest.mark.parametrize("how", ["arguments", "note", "cause"])
+def test_what_a_failed_task_had_is_gone_in_its_worker(how: str) -> None:
+    """It may be most of the memory that the worker may have: it is not to wait for the garbage collector."""
+    with Pool(1) as alone:
+        assert [outcome.ok for outcome in alone.outcomes(stumble_with_a_thing, [how] * 2)] == [False, False]
+        assert alone.map(are_gone, [0]) == [[True, True]]

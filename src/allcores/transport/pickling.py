@@ -52,8 +52,9 @@ def cloud_dumps(
     if reducers is not None:
         kind = type(kind.__name__, (kind,), {"dispatch_table": kind.dispatch_table.new_child(reducers)})
     if link is not None:
-        kind = type(kind.__name__, (kind,), {"persistent_id": lambda self, part: link(part)})
+        kind = type(kind.__name__, (kind,), {"persistent_id": _linked})
     pickler = kind(buffer, protocol=PROTOCOL, buffer_callback=collect)
+    pickler.link = link
     pickler.to_parent = to_parent
     pickler.dump(obj)
     return buffer.getvalue()
@@ -172,6 +173,20 @@ def dumps(
     return cloud_dumps(obj, collect, to_parent=to_parent, reducers=reducers)
 
 
+def _linked(pickler: Any, part: Any) -> object:
+    """The `persistent_id` of picklers that know what stands for some parts.
+
+    By an attribute: a class that is made for one call stays until the garbage collector comes, with all that it knows.
+    """
+    return pickler.link(part)
+
+
+class _LinkPickler(pickle.Pickler):
+    """See `dump_linked`."""
+
+    persistent_id = _linked
+
+
 def dump_linked(obj: object, link: Callable[[Any], object]) -> bytes:
     """Bytes of `obj` for the parent, in which some parts are links: what `Linked.persistent_load` makes of them there.
 
@@ -181,8 +196,8 @@ def dump_linked(obj: object, link: Callable[[Any], object]) -> bytes:
     reducers = reducers_for()
     buffer = io.BytesIO()
     try:
-        kind = type("LinkPickler", (pickle.Pickler,), {"persistent_id": lambda self, part: link(part)})
-        pickler = kind(buffer, PROTOCOL)
+        pickler: Any = _LinkPickler(buffer, PROTOCOL)
+        pickler.link = link
         if reducers is not None:
             pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
         pickler.dump(obj)
