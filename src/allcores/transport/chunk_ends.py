@@ -34,4 +34,6 @@ def run() -> None:
     """Call what waits. None of it raises; what it puts off once more is called at the next end."""
     with _running:
         for _ in range(len(waiting)):
+            if not waiting:  # a handler of a signal has run chunks in the middle of it
+                return
             waiting.pop(0)()
