@@ -21,7 +21,7 @@ import pytest
 from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended, logged_in, store_of
 
 from allcores.errors import UsageError
-from allcores.jobs import health
+from allcores.jobs import Queue, health
 from allcores.jobs.database import Database
 from allcores.jobs.model import Finished, Job, Progress, State, Submission
 from allcores.jobs.store import JobStore
@@ -632,6 +632,8 @@ def test_an_app_submits_jobs_and_starts_nothing(tmp_path: Path) -> None:
             jobs.submit("sqare", {})
         with pytest.raises(UsageError, match="run_at says when"):
             jobs.submit("square", {"n": 1}, delay=5, run_at=2e9)
+        with pytest.raises(UsageError, match="both say when"):
+            Queue(jobs.store, tasks=TASKS).submit("square", {"n": 1}, delay=5, run_at=2e9)
         with pytest.raises(UsageError, match="begins with http:// or https://"):
             jobs.submit("square", {"n": 1}, webhook="example.org")
         at = datetime(2030, 1, 1, tzinfo=UTC)

@@ -82,7 +82,9 @@ class Queue:
         if delay is not None:
             if isinstance(delay, bool) or not isinstance(delay, int | float):
                 raise BadJob(f"the delay is a number of seconds, not {shown(delay)}")
-            run_at = (time.time() if run_at is None else run_at) + delay
+            if run_at is not None and delay:
+                raise BadJob("run_at and delay both say when: give one of the two")
+            run_at = time.time() + delay if run_at is None else run_at
         return Submission(
             task,
             found.arguments.check({} if arguments is None else arguments),
