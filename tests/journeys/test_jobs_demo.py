@@ -104,6 +104,10 @@ def start_and_result_as_they_should_have_been(demo: Server) -> None:
     assert page(demo, "/start", {"n": 10}, Sec_Fetch_Site="cross-site")[0] == 403
     assert page(demo, "/", Host="evil.example")[0] == 400
     assert page(demo, "/result/nothing")[0] == 404
+    # Of the API, which was not told n: the task's default counts.
+    job_id = submit(demo, "count_primes")
+    assert ended(demo, job_id)["result"] == 9_592
+    assert re.search(r"<b>9,592</b> primes below 100,000", page(demo, f"/result/{job_id}")[1])
     # a program
     request = urllib.request.Request(demo.address + "/start", b"n=100", {"Accept": "application/json"})
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
