@@ -381,6 +381,23 @@ def test_an_end_that_a_retry_has_undone_is_not_told(tmp_path: Path, monkeypatch:
     assert [(each["state"], each["finished"]) for each in bodies] == [("cancelled", kept.finished)]
 
 
+def test_a_job_that_was_deleted_is_told_of_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its end was seen before that or not."""
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        duty.look(time.time(), stopping=False)
+        one = Submission("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000)
+        gone, kept = (each.job.id for each in store.submit_many([one] * 2))
+        store.cancel([gone], "me")
+        store.delete([gone], "me")
+        store.cancel([kept], "me")
+        until(looked(duty, lambda: posted.ids == [kept]), "the other one")
+        until(looked(duty, lambda: not store.records("webhook")), "that nothing is left to tell")
+        duty.close()
+    assert posted.ids == [kept]
+
+
 def test_an_address_that_hangs_is_asked_by_one_request_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
