@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,22 @@ def test_a_job_by_hand(browser: Any, served: Served, script: bool) -> None:
         assert "cancel" in page.locator("tbody tr").first.inner_text()
         # Chromium calls any answer of 422 a failure, and says so in its own time.
         said[:] = [each for each in said if "422" not in each]
+
+
+@pytest.mark.parametrize("ahead_s", [-7_000.0, 7_000.0])
+def test_times_are_the_servers_whatever_the_browsers_clock_says(browser: Any, served: Served, ahead_s: float) -> None:
+    """A job that was submitted a moment ago is not said to be of two hours ago, nor to come."""
+    job = served.store.submit("square", {"n": 9}).job
+    with opened(browser, served) as page:
+        page.clock.set_fixed_time(datetime.fromtimestamp(time.time() + ahead_s, UTC))
+        page.goto(served.url(f"/job/{job.id}"))
+        asked: list[int] = []
+        page.on("response", lambda response: asked.append(response.status))
+        until(lambda: page.evaluate("1") == 1 and 304 in asked)
+        served.store.cancel([job.id], "someone")
+        page.locator("#head", has_text="Cancelled").wait_for()
+        shown = page.locator("#job-facts time").all_inner_texts()
+        assert len(shown) == 2 and all(re.fullmatch(r"\d+ (s|min) ago|in \d s", each) for each in shown), shown
 
 
 def test_what_changes_comes_by_itself(browser: Any, served: Served) -> None:

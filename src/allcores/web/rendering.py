@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def page(template: str, here: str, *, poll: bool = False, tag: str = "", status:
         user=user,
         nav=[entry for entry in NAV if entry[0] != "submit" or user.may(Role.OPERATOR)],
         here=here,
+        now=time.time(),
         poll=console.settings.poll if poll else 0,
         tag=tag,
         events=events.address() if poll else "",

@@ -15,8 +15,11 @@
     const text = s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
     return seconds >= 0 ? `${text} ago` : `in ${text}`;
   };
+  // The clock of the browser's machine may be another one than the server's, whose times these are.
+  let ahead = 0;
+  const compare = (page) => { ahead = Date.now() / 1000 - Number(page.documentElement.dataset.now); };
   const times = () => {
-    const now = Date.now() / 1000;
+    const now = Date.now() / 1000 - ahead;
     for (const each of document.querySelectorAll("time[data-at]")) {
       const text = ago(now - Number(each.dataset.at));
       if (each.textContent !== text) each.textContent = text;
@@ -34,6 +37,7 @@
   const replace = (text) => {
     const fresh = new DOMParser().parseFromString(text, "text/html");
     unveil(fresh);
+    compare(fresh);
     for (const part of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(part.id);
       if (other === null || used(part)) continue;
@@ -115,6 +119,7 @@
     listen();
     plan();
   }
+  compare(document);
   setInterval(() => { if (!document.hidden) times(); }, 1000);
   times();
 
