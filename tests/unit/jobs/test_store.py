@@ -106,6 +106,22 @@ def test_no_job_is_passed_over_by_pages_that_became_empty(store: JobStore) -> No
     assert store.page(before=behind.newer, limit=2).jobs == last.jobs
 
 
+def test_what_waits_and_what_has_succeeded_can_be_left_out(store: JobStore) -> None:
+    """Of a deletion and of a retry; also of all jobs as they were seen, and of what runs in any case."""
+    ids = [store.submit("f", {"i": i}).job.id for i in range(4)]
+    with store.become_supervisor():
+        first, second, _ = store.claim(3, ["f"])
+        store.finish(first, Finished(State.SUCCEEDED, result=1))
+        store.finish(second, Finished(State.FAILED, error=JobError("ValueError", "no")))
+    shot = store.snapshot(JobFilter())
+    retried = store.retry(shot, "me", succeeded=False)
+    assert (retried.ids, retried.skipped) == ((second.job.id,), 3)
+    store.cancel([second.job.id], "me")
+    deleted = store.delete(ids, "me", queued=False)
+    assert (sorted(deleted.ids), deleted.skipped) == (sorted(ids[:2]), 2)
+    assert {job.id: job.state for job in store.page().jobs} == {ids[2]: State.RUNNING, ids[3]: State.QUEUED}
+
+
 def test_what_was_deleted_comes_back(store: JobStore) -> None:
     store.submit_many([Submission("f", {"i": i}, tags=("t",)) for i in range(5)])
     deleted = store.delete(store.snapshot(JobFilter(tag="t")), "anna")
