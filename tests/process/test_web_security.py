@@ -287,6 +287,17 @@ def test_a_page_elsewhere_cannot_send_forms(app: flask.Flask, headers: dict[str,
     assert answer.status_code == 303
 
 
+def test_a_proxy_that_passes_on_the_host_without_its_port(app: flask.Flask) -> None:
+    """As with nginx's `$host`: the browser's word that a form is of this site counts, and the form's token as ever."""
+    client = app.test_client()
+    headers = {"Sec-Fetch-Site": "same-origin", "Origin": "https://localhost:8443"}
+    assert client.post("/login", data={"token": TOKEN}, headers=headers).status_code == 303
+    job = ended(store_of(app), State.FAILED)
+    assert client.post(f"/job/{job.id}/retry", data={"_csrf": "x"}, headers=headers).status_code == 403
+    token = csrf_of(client)
+    assert client.post(f"/job/{job.id}/retry", data={"_csrf": token}, headers=headers).status_code == 303
+
+
 @pytest.mark.parametrize("place", ["http://[", "//[", "/\\[", "https://example.org/", "//example.org", "javascript:x"])
 def test_a_form_leads_nowhere_else(app: flask.Flask, place: str) -> None:
     """Nor is its action done, and then answered with an error, because the way back cannot be read."""

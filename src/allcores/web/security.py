@@ -240,6 +240,9 @@ class Gate:
         site = request.headers.get("Sec-Fetch-Site")
         if site is not None and site not in ("same-origin", "none"):
             raise Refused(403, "cross_site", "This request comes from another site.")
+        if site == "same-origin":
+            # No script can set that. The origin has a port that a proxy may have left out of the host (nginx's $host).
+            return
         origin = request.headers.get("Origin")
         # The scheme is not compared: behind a server that ends TLS it is another.
         if origin is not None and parts_of(origin).netloc.lower() != request.host.lower():
