@@ -25,7 +25,7 @@ from allcores.jobs import Queue, health
 from allcores.jobs.database import Database
 from allcores.jobs.model import Finished, Job, Progress, State, Submission
 from allcores.jobs.store import JobStore
-from allcores.web import Allcores, pages, state
+from allcores.web import Allcores, pages, settings, state, views
 
 
 @pytest.fixture
@@ -374,6 +374,44 @@ def test_the_audit_ends_where_it_ends(client: Any, app: flask.Flask) -> None:
     older = re.search(r'href="([^"]+)">Older</a>', client.get("/audit").text)
     assert older is not None
     assert client.get(older[1]).text.count("<td>thing</td>") == 1
+
+
+def test_a_list_writes_as_much_of_arguments_as_it_shows(
+    client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large they are: a page of fifty jobs, each with a megabyte of them, would take many seconds."""
+    rows = [{"name": f"item {number}", "password": "hunter2", "values": [number]} for number in range(20_000)]
+    store_of(app).submit("anything", {"value": rows})
+    store_of(app).submit("anything", {"value": "x" * 1_000_000})
+    asked: list[str] = []
+
+    def counted(name: str, pattern: re.Pattern[str]) -> bool:
+        asked.append(name)
+        return settings.is_secret(name, pattern)
+
+    monkeypatch.setattr(views, "is_secret", counted)
+    page = client.get("/list").text
+    assert "hunter2" not in page
+    text = 'value=[{"name": "item 0", "password": "(hidden)", "values": [0]}, {"name": "item 1"'
+    assert html.escape(text, quote=True).replace("&quot;", "&#34;") in page
+    assert 0 < len(asked) < 100
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"n": 3, "text": 'a "b"', "none": None}, 'n=3, text="a \\"b\\"", none=null'),
+        ({"names": ["a", 1.5, True, {"k": []}]}, 'names=["a", 1.5, true, {"k": []}]'),
+        ({"file": {"upload": "0", "name": "a.png", "size": 1, "media_type": "x"}}, "file=a.png"),
+        ({"files": [{"upload": "0", "name": name, "size": 1, "media_type": "x"} for name in "a "]}, "files=a,  "),
+        ({"api_key": "x", "in": {"pin": 7, "token": ""}}, 'api_key="(hidden)", in={"pin": "(hidden)", "token": ""}'),
+        ({}, ""),
+        ("ü" * 200, '"' + "ü" * 158 + "…"),
+        ([1] * 53, "[" + "1, " * 52 + "1]"),
+    ],
+)  # fmt: skip
+def test_values_on_one_line(app: flask.Flask, value: Any, text: str) -> None:
+    assert views.short(value, pattern=app.extensions["allcores"].settings.secret) == text
 
 
 # --- one job ---

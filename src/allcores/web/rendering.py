@@ -69,7 +69,7 @@ def _environment(console: Console) -> jinja2.Environment:
             ago=views.ago,
             took=views.took,
             fresh=views.is_fresh,
-            arguments_line=lambda job: views.clean(views.short(views.hide_secrets(job.arguments, secret))),
+            arguments_line=lambda job: views.clean(views.short(job.arguments, pattern=secret)),
         )
         made.globals.update(url_for=flask.url_for, csrf=_csrf, words=WORDS, version=allcores.__version__)
         console.environment = made

@@ -76,22 +76,54 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def short(value: Any, size: int = 160) -> str:
-    """A JSON value on one line, cut off."""
-    if isinstance(value, dict):
-        text = ", ".join(f"{key}={_line(each)[: size + 1]}" for key, each in value.items())
-    else:
-        text = _line(value)
-    return text if len(text) <= size else text[: size - 1] + "…"
+def short(value: Any, size: int = 160, pattern: re.Pattern[str] | None = None) -> str:
+    """A JSON value on one line, cut off: as much of it is written as is shown, however large it is.
+
+    Args:
+        value: The value; a dict is shown as arguments are.
+        size: Characters.
+        pattern: Names of secrets, which are hidden at any depth.
+    """
+    text = ""
+    for part in _arguments(value, size, pattern) if isinstance(value, dict) else _parts(value, size, pattern):
+        text += part
+        if len(text) > size:
+            return text[: size - 1] + "…"
+    return text
 
 
-def _line(value: Any) -> str:
-    """A value on one line; uploaded files as they were called."""
+def _arguments(value: dict[str, Any], size: int, pattern: re.Pattern[str] | None) -> Iterator[str]:
+    for number, (key, each) in enumerate(value.items()):
+        yield f"{', ' if number else ''}{key}="
+        yield from _shown(key, each, size, pattern)
+
+
+def _parts(value: Any, size: int, pattern: re.Pattern[str] | None) -> Iterator[str]:
+    """A value as JSON, part by part; uploaded files as they were called."""
     if is_file(value):
-        return clean(value["name"] or "a file")
-    if isinstance(value, list) and value and all(map(is_file, value)):
-        return ", ".join(map(_line, value))
-    return json.dumps(value, ensure_ascii=False)
+        yield clean(value["name"] or "a file")
+    elif isinstance(value, dict):
+        yield "{"
+        for number, (key, each) in enumerate(value.items()):
+            yield f"{', ' if number else ''}{json.dumps(key[: size + 1], ensure_ascii=False)}: "
+            yield from _shown(key, each, size, pattern)
+        yield "}"
+    elif isinstance(value, list | tuple):
+        files = bool(value) and all(map(is_file, value))
+        yield "" if files else "["
+        for number, each in enumerate(value):
+            yield ", " if number else ""
+            yield from _parts(each, size, pattern)
+        yield "" if files else "]"
+    else:
+        yield json.dumps(value[: size + 1] if isinstance(value, str) else value, ensure_ascii=False)
+
+
+def _shown(key: str, value: Any, size: int, pattern: re.Pattern[str] | None) -> Iterator[str]:
+    if pattern is not None and value not in (None, "") and is_secret(key, pattern):
+        yield json.dumps(HIDDEN)
+    else:
+        yield from _parts(value, size, pattern)
 
 
 def is_file(value: Any) -> bool:
