@@ -147,6 +147,16 @@ def test_a_record_that_is_too_heavy_is_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize("odd", [float("nan"), -1])
+def test_a_weight_that_is_none_fails_its_record(odd: float) -> None:
+    """All that follow would be one batch else."""
+    pipeline = Pipeline().batch(2, by=lambda number: odd if number == 3 else 1)
+    outcomes = list(pipeline.outcomes(range(6), backend="serial"))
+    assert [outcome.value for outcome in outcomes if outcome.ok] == [[0, 1], [2, 4], [5]]
+    (failed,) = (outcome for outcome in outcomes if not outcome.ok)
+    assert failed.item == 3 and "a weight is a number, 0 or more" in str(failed.error)
+
+
 def test_weights_in_bytes() -> None:
     assert [bytes_of(value) for value in ("ab", "ä", "\udc80", b"abc", bytearray(4), memoryview(b"12345"))] == [
         2, 2, 3, 3, 4, 5,

@@ -100,6 +100,8 @@ class Batch(Operator):
             self._held.append(value)
             return (self._taken(),) if len(self._held) >= self._size else ()
         weight = self._weigh(value)
+        if not weight >= 0:  # neither with NaN nor with negative ones a batch would come to its end
+            raise UsageError(f"batch(by=...): a record weighs {weight!r}; a weight is a number, 0 or more.")
         if self._held and self._weight + weight > self._size:
             full = self._taken()
             self._held.append(value)
