@@ -11,6 +11,7 @@ import pytest
 from allcores.cli.chat_run import _save_page
 from allcores.cli.exits import CommandError, Exit
 from allcores.nlp.page import as_html
+from allcores.nlp.reading.formats import message_of
 from allcores.nlp.summary import ChatSummary, summary_of
 
 pytest.importorskip("jinja2")
@@ -62,6 +63,13 @@ def test_a_text_that_is_white_space_alone_is_empty() -> None:
 def test_many_reasons_keep_few_rows() -> None:
     summary = summary_of(_row(number, error=f"reading: reason {number}") for number in range(1000))
     assert len(summary.samples) == 50 and summary.errors == 1000
+
+
+def test_times_that_are_none_are_one_reason() -> None:
+    """Whatever they say."""
+    rows = [message_of({"text": "Hi", "timestamp": when}, 1) for when in ("soon", "later", "12:30 or so")]
+    reasons = summary_of(rows).as_json()["errors_by_reason"]
+    assert reasons == {"reading: timestamp is neither seconds nor a date like 2026-01-31": 3}
 
 
 def test_what_is_not_listed_is_counted() -> None:

@@ -105,7 +105,10 @@ def test_sharegpt_speaks_of_the_same_roles() -> None:
         ({"text": None}, "reading: text is missing (looked for text, content, message, body, utterance, value)"),
         ({"text": "a", "id": [1]}, "reading: id must be text or a whole number, not a list"),
         ({"text": "a", "id": True}, "reading: id must be text or a whole number, not true or false"),
-        ({"text": "a", "timestamp": "soon"}, "reading: timestamp is 'soon', and neither seconds nor a date like"),
+        (
+            {"text": "a", "timestamp": "soon"},
+            "reading: timestamp is neither seconds nor a date like 2026-01-31: 'soon'",
+        ),
         ({"text": "a", "timestamp": 1e400}, "reading: timestamp is no finite number of seconds"),
         ({"messages": []}, "reading: 'messages' is empty"),
         ({"messages": "x"}, "reading: 'messages' must be a list of messages, not text"),

@@ -243,9 +243,8 @@ def seconds_of(value: Any) -> float | None:
             try:
                 moment = datetime.datetime.fromisoformat(value.strip())
             except ValueError:
-                raise BadMessage(
-                    f"is {value[:40]!r}, and neither seconds nor a date like 2026-01-31T12:00:00Z"
-                ) from None
+                # What differs from row to row stands behind a colon, see `summary.reason_of`.
+                raise BadMessage(f"is neither seconds nor a date like 2026-01-31: {value[:40]!r}") from None
             return _seconds_at(moment)
     if isinstance(value, datetime.datetime):
         return _seconds_at(value)
