@@ -244,6 +244,19 @@ def test_a_state_that_is_changed_comes_out_as_it_was(backend: str) -> None:
     assert list(emptied.imap(range(100), backend=backend)) == [(number, None) for number in range(100)]
 
 
+@pytest.mark.parametrize("initial", [(), [], {}, (1, []), [[1]], {1: [1]}, {"a": 1}, (1, "a"), [None, 2.5]], ids=repr)
+def test_a_copy_is_equal_and_none_of_it_can_be_changed_by_the_fold(initial: Any) -> None:
+    (out,) = Pipeline().scan(lambda state, _: state, initial).imap([0], backend="serial")
+    assert out == initial and type(out) is type(initial)
+    operator = operator_of(Pipeline().scan(lambda state, _: state, initial))
+    (first,), (second,) = operator.feed(0), operator.feed(1)
+    assert first == second
+    for one, other in zip(first, second, strict=True):
+        part, same = (first[one], second[one]) if isinstance(first, dict) else (one, other)
+        assert part is not same or not isinstance(part, list)
+    assert first is not second or isinstance(first, tuple)
+
+
 def test_a_state_that_cannot_be_copied_comes_out_itself() -> None:
     def opened(state: object, number: int) -> object:
         return (each for each in (number,))

@@ -346,13 +346,7 @@ class Scan(Operator):
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""
         self._value = state = self._function(self._value, value)
-        if type(state) not in _FIXED:
-            try:
-                state = deepcopy(state)
-            except Exception as error:
-                if deferral.raised_by_handler(error):
-                    raise
-        return (state,)
+        return (state if type(state) in _FIXED else _copied(state),)
 
     def state(self) -> Any:
         """See Operator."""
@@ -361,6 +355,23 @@ class Scan(Operator):
     def restore(self, states: list[Any]) -> None:
         """See Operator."""
         self._value = states[-1]
+
+
+def _copied(state: Any) -> Any:
+    """A copy, for which plain containers of what is fixed need no `deepcopy`, which takes some microseconds."""
+    kind = type(state)
+    if kind is tuple and _FIXED.issuperset(map(type, state)):
+        return state
+    if kind is list and _FIXED.issuperset(map(type, state)):
+        return state[:]
+    if kind is dict and _FIXED.issuperset(map(type, state.values())):
+        return state.copy()
+    try:
+        return deepcopy(state)
+    except Exception as error:
+        if deferral.raised_by_handler(error):
+            raise
+        return state
 
 
 class Distinct(Operator):
