@@ -74,6 +74,11 @@ def found(text: str) -> list[tuple[str, str]]:
         ("ל-050-1234567 ב-4111111111111111", [("PHONE", "050-1234567"), ("CARD", "4111111111111111")]),
         ("no-050-1234567, -050-1234567, x-4111111111111111", []),
         ("(see https://x.com/a_(b)) _https://x.com/c_", [("URL", "https://x.com/a_(b)"), ("URL", "https://x.com/c_")]),
+        ("请看https://example.com/a谢谢,再见 https://zh.wikipedia.org/wiki/北京,很好", [
+            ("URL", "https://example.com/a"), ("URL", "https://zh.wikipedia.org/wiki/北京")]),
+        ("https://例子.中国/新闻?城市=上海。谢谢 https://example.com/a를 www.example.co.jp/bです", [
+            ("URL", "https://例子.中国/新闻?城市=上海"), ("URL", "https://example.com/a"),
+            ("URL", "www.example.co.jp/b")]),
         ("de89 3704 0044 0532 0130 00 or DE89-3704-0044-0532-0130-00", [
             ("IBAN", "de89 3704 0044 0532 0130 00"), ("IBAN", "DE89-3704-0044-0532-0130-00")]),
         ("", []),

@@ -35,9 +35,9 @@ _DOMAIN = (
 )
 _EMAIL = re.compile(rf"(?<![+%-])(?<!{_WORD})(?:{_WORD}|[+%&-])(?:{_WORD}|[.+%&'-]){{0,63}}@{_DOMAIN}")
 _JOINED_EMAIL = re.compile(rf"(?<![\w.+%-])(?:[\w+%-][\w.+%'-]{{0,62}})?[{_JOINED}]@{_DOMAIN}")
-_URL = re.compile(
-    rf"(?<!{_SIGN})(?:(?:https?|ftp)://[^\s<>\"'`{{}}|\\^]{{1,2000}}|www\.[^\s<>\"'`{{}}|\\^]{{3,2000}})", re.IGNORECASE
-)
+#: of an address: letters of scripts without spaces only where a part of it begins, for else the sentence goes on there
+_IN_URL = rf"(?:[^\s<>\"'`{{}}|\\^{_JOINED}]|(?<=[/=_.%&?#+~-])[{_JOINED}]|(?<=[{_JOINED}])[{_JOINED}])"
+_URL = re.compile(rf"(?<!{_SIGN})(?:(?:https?|ftp)://{_IN_URL}{{1,2000}}|www\.{_IN_URL}{{3,2000}})", re.IGNORECASE)
 _IBAN = re.compile(
     rf"(?<!{_WORD})[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]{{4}}){{2,7}}(?:[ -]?[A-Z0-9]{{1,3}})?(?!{_WORD})", re.IGNORECASE
 )
