@@ -407,6 +407,10 @@ def test_choices_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="'mine' takes tokens, which 'tokens' gives behind it"):
         chosen(["unicode", mine, "tokens"], {})
     chosen([mine], {})  # rows of a table have tokens already
+    for name, field in (("conversation", "turn"), ("duplicates", "dup_of")):
+        behind = Stage("mine", each=raise_for_x, takes=(field,), gives={"length": "int32"})
+        with pytest.raises(UsageError, match=f"'mine' takes {field}, which '{name}' fills behind all stages"):
+            chosen(["unicode", name, behind], {})
     with pytest.raises(UsageError, match="'tokens' stands before 'pii', which is to leave no personal data in the row"):
         chosen(["unicode", "tokens", "pii"], {"pii": {"replace": True}})
     chosen(["unicode", "tokens", "pii", "lemmas"], {})

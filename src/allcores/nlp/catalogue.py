@@ -34,6 +34,13 @@ STAGES: Mapping[str, Stage] = {
 INSTEAD: Mapping[str, str] = {"presidio": "pii", "sentence-transformers": "embedding"}
 #: what runs where nothing is chosen: all that the extra `nlp` is enough for
 DEFAULT: tuple[str, ...] = tuple(name for name in STAGES if name not in ("ids", "embedding", *INSTEAD))
+
+
+def _fills_all(stage: Stage) -> bool:
+    """Whether all that a stage gives is filled in order: it does nothing in workers, or only what begins with _."""
+    return (stage.each is None and stage.batch is None) or stage.in_order is DUPLICATES.in_order
+
+
 #: fields of these types have parts of the text, or places in it
 _PARTS = ("list<string>", "list<int32>", "spans", "ranges")
 
@@ -81,17 +88,27 @@ def _check_order(stages: Sequence[Stage]) -> None:
     there = {field.name for field in READ_FIELDS}
     if "unicode" not in (stage.name for stage in stages):
         there.add("text_norm")  # it is the text then
+    #: what is known once all messages were seen, and by which stage
+    late: dict[str, str] = {}
     for place, stage in enumerate(stages):
         for name in stage.takes:
             if name in there:
                 continue
+            if name in late:
+                raise UsageError(
+                    f"the stage {stage.name!r} takes {name}, which {late[name]!r} fills behind all stages, when the"
+                    " messages are seen in order: go on with the rows instead"
+                )
             for later in stages[place + 1 :]:
                 if name in (field.name for field in later.fields) and name not in later.takes:
                     raise UsageError(
                         f"the stage {stage.name!r} takes {name}, which {later.name!r} gives behind it: put"
                         f" {later.name!r} before {stage.name!r}"
                     )
-        there.update(field.name for field in stage.fields)
+        if stage.in_order is not None and _fills_all(stage):
+            late.update((field.name, stage.name) for field in stage.fields)
+        else:
+            there.update(field.name for field in stage.fields)
         if stage.withholds is not None and stage.withholds(stage.options):
             own = {field.name for field in stage.fields}
             for earlier in stages[:place]:
