@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,26 @@ def test_a_name_that_comes_twice_ends_the_stream(tmp_path: Path) -> None:
     pipeline = Pipeline().tee(Pipeline().map(named).write(f"{tmp_path}/out/"))
     with pytest.raises(TypeError, match=r"gave the name '.*/0\.txt', which an earlier row has"):
         list(pipeline.imap(range(9), backend="serial"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_time_limit_while_a_side_is_written_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TimeoutError is an OSError, too; there is no output then."""
+
+    def handler(number: int, frame: Any) -> None:
+        raise TimeoutError("time is up")
+
+    def slow(self: Spool, entry: Any) -> None:
+        signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(Spool, "add", slow)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        pipeline = Pipeline().tee(Pipeline().write(tmp_path / "side.jsonl"))
+        with pytest.raises(TimeoutError, match="time is up"):
+            list(pipeline.imap(range(2_000), backend="serial"))
+    finally:
+        signal.signal(signal.SIGALRM, before)
     assert os.listdir(tmp_path) == []
 
 

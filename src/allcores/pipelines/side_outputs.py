@@ -22,6 +22,7 @@ from allcores.sinks.base import Block, WholeSink
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
 from allcores.sinks.json_text import NotJson
 from allcores.sinks.many_rows import ManyRows, joined
+from allcores.system import deferral
 
 #: rows and characters that wait for the disk. Larger: memory. Smaller: more, shorter writes.
 MOST_ROWS = 1_000
@@ -159,6 +160,8 @@ class _Side:
 
 
 def _cannot_write(side: _Side, error: OSError) -> JournalError:
+    if deferral.raised_by_handler(error):
+        raise error  # a TimeoutError, say, of a time limit of the program
     made = JournalError(f"cannot write {side.path}, a side of the pipeline: {error.strerror or error}")
     made.__cause__ = error
     return made
