@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -327,6 +328,18 @@ def test_what_waits_is_not_deleted_and_no_result_is_given_up(client: Any, app: f
     assert "did=delete&count=2&skipped=1" in answer.headers["Location"]
     assert store.get(waiting.id) == waiting
     assert "did=delete&count=0&skipped=1" in send(client, "/bulk", what="delete", id=waiting.id).headers["Location"]
+
+
+@pytest.mark.parametrize("damage", ["state = 'lost'", "arguments = '{'"])
+def test_a_damaged_job_can_be_deleted(client: Any, app: flask.Flask, damage: str) -> None:
+    """It is shown as one that has ended, whatever its row says."""
+    store = store_of(app)
+    job = store.submit("square", {"n": 1}).job
+    with contextlib.closing(sqlite3.connect(store.name)) as connection, connection:
+        connection.execute(f"UPDATE allcores_jobs SET {damage}")
+    assert "Its row in the store is damaged" in client.get(f"/job/{job.id}").text
+    assert "did=delete&count=1" in send(client, f"/job/{job.id}/delete").headers["Location"]
+    assert store.get(job.id) is None
 
 
 def test_lists_have_pages_and_say_what_was_searched(client: Any, app: flask.Flask) -> None:

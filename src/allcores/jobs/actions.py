@@ -96,7 +96,8 @@ def remove(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[in
 
 def remove_ended(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
     """The same for those that have come to an end: what waits in the queue stays there."""
-    return _put_aside(transaction, seqs, audit, _jobs.c.state.in_(_FINAL))
+    # Not "those at one of the ends": a row that is damaged may have a word that is none, and is to go.
+    return _put_aside(transaction, seqs, audit, _jobs.c.state.not_in([State.QUEUED.value, State.RUNNING.value]))
 
 
 def _put_aside(transaction: Transaction, seqs: Sequence[int], audit: int, condition: ColumnElement[bool]) -> list[int]:

@@ -73,7 +73,8 @@ def delete(job_id: str) -> Any:
     found = found_job(job_id)
     if not found.state.is_final:
         raise Refused(409, "not_ended", "Only a job that has ended is deleted: cancel it first.")
-    changed = current().store.delete([job_id], _user().name, queued=False)
+    # A damaged row counts as ended, also one that says it waits.
+    changed = current().store.delete([job_id], _user().name, queued=bool(found.damaged))
     return _go(flask.url_for("allcores.jobs"), "delete", changed)
 
 
