@@ -26,12 +26,6 @@ def pool() -> Iterator[allcores.Pool]:
         yield pool
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def begin(pool: allcores.Pool, function: Any, items: Any, output: str, **journal: Any) -> Path:
     """A run that comes to some end; its folder."""
     pool.run(function, items, output, journal=allcores.Journal(folder="runs", **journal), on_error="skip")

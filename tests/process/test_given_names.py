@@ -5,27 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.process.journals import journal
 
 import allcores
-from allcores import Journal, Pipeline
+from allcores import Pipeline
 from allcores.runs import directory, remaining_by_key
 from allcores.runs.index import RunIndex
 
 ITEMS = 20
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def journal(**settings: Any) -> Journal:
-    chosen: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"} | settings
-    return Journal(**chosen)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def two(number: int) -> list[int]:

@@ -37,12 +37,6 @@ def pool() -> Iterator[allcores.Pool]:
         yield pool
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def ran(pool: allcores.Pool, output: str = "out.jsonl", **options: Any) -> allcores.RunResult:
     return pool.run(str, [1, 2], output, journal=allcores.Journal(**{"folder": "runs"} | options))
 

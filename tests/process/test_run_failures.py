@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.journals import journal
 
 import allcores
 from allcores.cli.exits import Exit
@@ -17,22 +18,13 @@ from allcores.cli.main import main
 from allcores.runs.index import RunIndex
 from allcores.sinks.json_lines import JsonLinesFile
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture(params=["serial", "processes"])
 def pool(request: pytest.FixtureRequest) -> Iterator[allcores.Pool]:
     with allcores.Pool(2, backend=request.param) as pool:
         yield pool
-
-
-def journal(**options: Any) -> allcores.Journal:
-    settings: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"}
-    return allcores.Journal(**settings | options)
 
 
 def failures(result: allcores.RunResult) -> list[dict[str, Any]]:

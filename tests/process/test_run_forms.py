@@ -9,27 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.journals import journal
 
 import allcores
 from allcores.cli.main import main
 from allcores.sources.text_files import JsonLines
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
 def pool() -> Iterator[allcores.Pool]:
     with allcores.Pool(backend="serial") as pool:
         yield pool
-
-
-def journal(**options: Any) -> allcores.Journal:
-    settings: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"}
-    return allcores.Journal(**settings | options)
 
 
 def text(item: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.journals import journal
 
 import allcores
 from allcores.runs.index import RunIndex
@@ -18,10 +19,7 @@ from allcores.runs.remaining_by_key import RemainingByKey
 ITEMS = 600
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture(params=["serial", "processes"])
@@ -35,11 +33,6 @@ def processes() -> Iterator[allcores.Pool]:
     """Where items travel; elsewhere functions get the input's own objects."""
     with allcores.Pool(2) as pool:
         yield pool
-
-
-def journal(**options: Any) -> allcores.Journal:
-    settings: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"}
-    return allcores.Journal(**settings | options)
 
 
 def lines() -> list[Any]:

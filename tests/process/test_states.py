@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.process import in_order
 from tests.process.in_order import InOrder, run, wanted
+from tests.process.journals import journal
 from tests.process.waiting import PATIENCE_S
 from tests.process.warm import Interpreter
 
@@ -36,11 +37,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.txt").write_text("".join(f"{n}\n" for n in range(ITEMS)))
     return tmp_path
-
-
-def journal(**settings: Any) -> allcores.Journal:
-    chosen: dict[str, Any] = {"folder": "runs", "resume": True, "fsync": "never"} | settings
-    return allcores.Journal(**chosen)
 
 
 def output() -> str:
