@@ -511,6 +511,10 @@ def test_secrets_are_left_out(client: Any, app: flask.Flask) -> None:
         text = client.get(path).text
         assert "hunter2" not in text, path
         assert "Ada" in text, path
+    for words, found in (("hunt", 0), ('token":"h', 0), ("ada", 1)):
+        assert len(client.get("/api/jobs", query_string={"q": words}).json["jobs"]) == found, words
+        page = client.get("/list", query_string={"q": words}).text
+        assert (f"/job/{job_id}" in page, "Cancel all 1" in page) == (found == 1, found == 1), words
 
 
 @pytest.mark.parametrize(

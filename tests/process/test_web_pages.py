@@ -22,11 +22,11 @@ import pytest
 from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended, logged_in, store_of
 
 from allcores.errors import UsageError
-from allcores.jobs import Queue, health
+from allcores.jobs import Queue, health, secret_values
 from allcores.jobs.database import Database
 from allcores.jobs.model import Finished, Job, Progress, State, Submission
 from allcores.jobs.store import JobStore
-from allcores.web import Allcores, pages, settings, state, views
+from allcores.web import Allcores, pages, state, views
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_a_list_writes_as_much_of_arguments_as_it_shows(
 
     def counted(name: str, pattern: re.Pattern[str]) -> bool:
         asked.append(name)
-        return settings.is_secret(name, pattern)
+        return secret_values.is_secret(name, pattern)
 
     monkeypatch.setattr(views, "is_secret", counted)
     page = client.get("/list").text

@@ -17,11 +17,12 @@ from werkzeug.test import Client
 
 from allcores.errors import UsageError
 from allcores.jobs.model import JobError, State
+from allcores.jobs.secret_values import is_secret
 from allcores.web import Allcores, Role, User, check_address
 from allcores.web.credentials import kept_secret
 from allcores.web.routes import ROUTES
 from allcores.web.security import MOST_WRONG
-from allcores.web.settings import is_secret, read_settings, trusted
+from allcores.web.settings import read_settings, trusted
 
 
 @pytest.fixture

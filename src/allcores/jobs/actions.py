@@ -287,5 +287,5 @@ def described(wanted: Collection[str] | Snapshot) -> dict[str, Any]:
 
 
 def _described(wanted: JobFilter) -> dict[str, Any]:
-    values = {name: getattr(wanted, name) for name in JobFilter.__slots__}
+    values = {name: getattr(wanted, name) for name in JobFilter.__slots__ if name != "hidden"}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, true
+from sqlalchemy import Column, Connection, and_, func, or_, select, true
 from sqlalchemy.sql import ColumnElement
 
 from allcores.jobs import schema
@@ -22,6 +22,7 @@ from allcores.jobs.errors import BadJob
 from allcores.jobs.model import Job, JobFilter, JobPage, State
 from allcores.jobs.reading import among, jobs_where
 from allcores.jobs.rows import half_of_pair
+from allcores.jobs.secret_values import shown_json
 
 #: seconds for which jobs are looked at for what no index knows: for a text, and for the rest
 SEARCH_S, LOOK_S = 0.25, 0.02
@@ -32,6 +33,10 @@ _STEP, _LAST_STEP = 250, 4_000
 #: jobs around a time that are looked at for those whose clock was set back
 _MARGIN = 1_000
 _jobs = schema.jobs
+#: where a text is looked for: what each user of a console sees, and what may have secrets
+_OPEN = (_jobs.c.id, _jobs.c.task, _jobs.c.key, _jobs.c.note, _jobs.c.error)
+_WITH_SECRETS = (_jobs.c.arguments, _jobs.c.result)
+_JSON = frozenset({"arguments", "error", "result"})
 
 
 def checked(wanted: JobFilter) -> JobFilter:
@@ -73,6 +78,8 @@ class Walk:
         self.older = older
         self._first, self._last = self._bounds()
         self.rest = self._rest()
+        #: what the database finds is looked through once more, without what is hidden
+        self._hidden = wanted.hidden if wanted.text else None
 
     def _bounds(self) -> tuple[int, int]:
         """Numbers of the first and last job that can be meant: what was submitted between two times."""
@@ -104,17 +111,7 @@ class Walk:
         return and_(true(), *conditions) if conditions else None
 
     def _contains(self, words: str) -> ColumnElement[bool]:
-        plain = f"%{_escaped(words)}%"
-        # What is JSON has its text as JSON writes it.
-        as_json = f"%{_escaped(json.dumps(words)[1:-1])}%"
-        return or_(
-            *(column.ilike(plain, escape="!") for column in (_jobs.c.id, _jobs.c.task, _jobs.c.key, _jobs.c.note)),
-            *(
-                column.ilike(pattern, escape="!")
-                for column in (_jobs.c.arguments, _jobs.c.error, _jobs.c.result)
-                for pattern in dict.fromkeys((as_json, plain))
-            ),
-        )
+        return or_(_found(words, _OPEN), _found(words, _WITH_SECRETS))
 
     def numbers(self, beyond: int | None, limit: int) -> list[int]:
         """The next jobs that an index gives, beyond a number."""
@@ -154,6 +151,9 @@ class Walk:
         """Those of these jobs that fit all conditions."""
         if not seqs:
             return []
+        if self._hidden is not None:
+            # Here, and not in what the database is asked: of the first ones that it finds, all may have to go.
+            seqs = sorted(self.matching(seqs), reverse=self.older)[:limit]
         condition: ColumnElement[bool] = _jobs.c.seq.in_(among(self.dialect, list(seqs)))
         if self.rest is not None:
             condition = and_(condition, self.rest)
@@ -166,7 +166,33 @@ class Walk:
         conditions: list[ColumnElement[bool]] = [_jobs.c.seq.in_(among(self.dialect, list(seqs))), *more]
         if self.rest is not None:
             conditions.append(self.rest)
-        return list(self.connection.execute(select(_jobs.c.seq).where(*conditions)).scalars())
+        if self._hidden is None:
+            return list(self.connection.execute(select(_jobs.c.seq).where(*conditions)).scalars())
+        assert self.wanted.text is not None
+        statement = select(_jobs.c.seq, _found(self.wanted.text, _OPEN), *_WITH_SECRETS).where(*conditions)
+        rows = self.connection.execute(statement)
+        return [seq for seq, found, *texts in rows if found or any(map(self._is_shown_in, texts))]
+
+    def _is_shown_in(self, text: str | None) -> bool:
+        """Whether a JSON text has the words of the filter where they are not hidden."""
+        assert self._hidden is not None and self.wanted.text is not None
+        shown = shown_json(text, self._hidden).lower()
+        return any(words.lower() in shown for words in _as_json_and_plain(self.wanted.text))
+
+
+def _found(words: str, columns: Sequence[Column[Any]]) -> ColumnElement[bool]:
+    return or_(
+        *(
+            column.ilike(f"%{_escaped(each)}%", escape="!")
+            for column in columns
+            for each in (_as_json_and_plain(words) if column.name in _JSON else (words,))
+        )
+    )
+
+
+def _as_json_and_plain(words: str) -> list[str]:
+    """What is JSON has its text as JSON writes it."""
+    return list(dict.fromkeys((json.dumps(words)[1:-1], words)))
 
 
 def _escaped(words: str) -> str:

@@ -8,6 +8,7 @@ lists and dicts with string keys. NaN and infinities are refused, and so are key
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -293,6 +294,7 @@ class JobFilter:
             in the newest jobs first, and for a bounded time.
         since: Submitted at this time or later.
         until: Submitted before this time.
+        hidden: Names, as a pattern: no text is looked for in what stands under them in arguments and results.
     """
 
     states: tuple[State, ...] = ()
@@ -301,6 +303,7 @@ class JobFilter:
     text: str | None = None
     since: float | None = None
     until: float | None = None
+    hidden: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def bulk() -> Any:
         raise Refused(403, "not_allowed", "This needs the role admin.")
     jobs: list[str] | Snapshot
     if "change" in form:
-        jobs = Snapshot(read_filter(form), _whole("change"), _whole("count"))
+        jobs = Snapshot(read_filter(form, current().settings.secret), _whole("change"), _whole("count"))
     else:
         jobs = form.getlist("id")
         if len(jobs) > MOST_CHOSEN:

@@ -150,7 +150,7 @@ def jobs() -> Any:
         raise Refused(400, "bad_query", f"There is no {unknown[0][:60]!r} to ask for; there are {', '.join(_QUERY)}.")
     if twice := [name for name in args if name != "state" and len(args.getlist(name)) > 1]:
         raise Refused(400, "bad_query", f"{twice[0]} is there more than once.")
-    wanted = read_filter(args)
+    wanted = read_filter(args, console.settings.secret)
     limit = _whole("limit", 50, 1, MOST_JOBS)
     after, before = _whole("after", None, 0, 2**63 - 1), _whole("before", None, 0, 2**63 - 1)
     if after is not None and before is not None:

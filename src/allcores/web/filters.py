@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import urlencode
@@ -18,11 +19,14 @@ SPANS = {"hour": 3_600, "day": 86_400, "week": 7 * 86_400}
 MOST_TEXT = 200
 
 
-def read_filter(args: MultiDict[str, str] | Mapping[str, str], states: tuple[State, ...] = ()) -> JobFilter:
+def read_filter(
+    args: MultiDict[str, str] | Mapping[str, str], hidden: re.Pattern[str], states: tuple[State, ...] = ()
+) -> JobFilter:
     """What an address asks for. `state` may hold several, joined by commas.
 
     Args:
         args: Of the request, or of a form.
+        hidden: Names of secrets: no text is looked for in what nobody is shown, since an answer would tell it.
         states: Those that are meant where none is named.
 
     Raises:
@@ -44,6 +48,7 @@ def read_filter(args: MultiDict[str, str] | Mapping[str, str], states: tuple[Sta
         text=args.get("q", "").strip() or None,
         since=_moment(args.get("since", ""), "since"),
         until=_moment(args.get("until", ""), "until"),
+        hidden=hidden,
     )
 
 

@@ -33,7 +33,7 @@ def _list(endpoint: str, heading: str, states: tuple[State, ...]) -> Response:
     tag = live_tag()
     if (answer := unchanged(tag)) is not None:
         return answer
-    wanted = read_filter(args, states)
+    wanted = read_filter(args, console.settings.secret, states)
     counts = console.store.counts()
     # Before the page is read: what comes in between is not in the snapshot.
     user: User = flask.g.allcores_user

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from allcores.jobs import decisions, history, retried_items
 from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Counts, Job, State, Statistics
+from allcores.jobs.secret_values import hide_secrets
 from allcores.web import charts, job_details, supervision, views
 from allcores.web.api import found_job
 from allcores.web.lists import sequence
@@ -120,8 +121,8 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         stack=stack,
         known=task is not None,
         deadline=found.timeout if task is None else decisions.timeout_of(found, task),
-        arguments=views.pretty(views.hide_secrets(found.arguments, console.settings.secret)),
-        result=views.pretty(views.hide_secrets(found.result, console.settings.secret)),
+        arguments=views.pretty(hide_secrets(found.arguments, console.settings.secret)),
+        result=views.pretty(hide_secrets(found.result, console.settings.secret)),
         seconds=views.took(found, now),
         pace=job_details.pace(found, now),
         attempts=details.attempts,

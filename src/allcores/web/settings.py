@@ -178,11 +178,6 @@ def _secret(names: Any) -> re.Pattern[str]:
     return re.compile(rf"(?<![a-z])(?:{_SECRET_NAME}{more})s?(?![a-z])", re.IGNORECASE)
 
 
-def is_secret(name: str, pattern: re.Pattern[str]) -> bool:
-    """Whether an argument of that name is never shown: "password", "db_password", "apiKey", "authToken"."""
-    return pattern.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)) is not None
-
-
 def trusted(host: str, hosts: tuple[str, ...]) -> bool:
     """Whether a request may name that host, which is given without its port."""
     host = host.lower().rstrip(".")

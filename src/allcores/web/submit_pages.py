@@ -15,16 +15,16 @@ from allcores.jobs.errors import ArgumentErrors, KeyConflict
 from allcores.jobs.given_text import parse_moment
 from allcores.jobs.model import Changed, Job
 from allcores.jobs.rows import FAILED_ITEMS
+from allcores.jobs.secret_values import hide_secrets, is_secret
 from allcores.jobs.tasks import Task
 from allcores.web.actions import _go
 from allcores.web.api import found_job
 from allcores.web.handed_in import HandedIn
 from allcores.web.rendering import page
 from allcores.web.security import CSRF_FIELD
-from allcores.web.settings import is_secret
 from allcores.web.state import current
 from allcores.web.submitting import Wanted, WrongFields
-from allcores.web.views import emptied_secrets, hide_secrets
+from allcores.web.views import emptied_secrets
 
 #: before the names of arguments in a form, so that they cannot be those of its other fields
 PREFIX = "argument."

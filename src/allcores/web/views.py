@@ -13,29 +13,14 @@ import flask
 
 from allcores.formatting import without_passwords
 from allcores.jobs.model import Job, JobError, Progress, State
-from allcores.web.settings import is_secret
+from allcores.jobs.secret_values import HIDDEN, hide_secrets, is_secret
 
-HIDDEN = "(hidden)"
 #: what HTML may not hold
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 #: characters that turn the direction of text: shown as what they are, so that a name cannot pretend to be another
 _DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 #: progress that is older is not known to be true any more
 FRESH_SECONDS = 15.0
-
-
-def hide_secrets(value: Any, pattern: re.Pattern[str], instead: str = HIDDEN) -> Any:
-    """A JSON value without what stands under names of secrets, at any depth; `instead` stands there."""
-    if isinstance(value, dict):
-        return {
-            key: instead
-            if is_secret(str(key), pattern) and each not in (None, "")
-            else hide_secrets(each, pattern, instead)
-            for key, each in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [hide_secrets(each, pattern, instead) for each in value]
-    return value
 
 
 def emptied_secrets(before: Any, now: Any, pattern: re.Pattern[str]) -> Iterator[tuple[str, ...]]:

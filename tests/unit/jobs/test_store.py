@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,33 @@ def test_what_is_found_by_text_tag_task_and_time(store: JobStore) -> None:
     assert len(store.page(JobFilter(since=tenth.created)).jobs) == 20
     assert len(store.page(JobFilter(until=tenth.created)).jobs) == 10
     assert store.page(JobFilter(since=4e9)).jobs == store.page(JobFilter(until=1.0)).jobs == ()
+
+
+def test_no_text_is_found_in_what_is_hidden(store: JobStore) -> None:
+    """Who may ask what begins with "h", and then with "hu", has read it: lists and counts know nothing of it."""
+    hidden = re.compile("password", re.IGNORECASE)
+    for i in range(30):
+        store.submit("f", {"i": i, "in": [{"dbPassword": "hunter2", "\\Password": "hunter2", "word": "Zürich\n"}]})
+    with store.become_supervisor():
+        for claim in store.claim(30, ["f"]):
+            store.finish(claim, Finished(State.SUCCEEDED, result={"password": f"hunter{claim.job.arguments['i']}"}))
+    last = store.submit("f", {"word": "hunter2"}, key="of hunter2").job
+    for words, all_of_them in (("unter", 31), ("Zürich", 30), ("zürich\n", 30), ('"i":1', 11), ("(hidden)", 0)):
+        assert store.snapshot(JobFilter(text=words)).count == all_of_them, words
+    for words, shown in (
+        ("unter", 1), ("HUNTER2", 1), ('Password":"hu', 0), ("Zürich", 30), ("zürich\n", 30), ('"i":1', 11),
+        ("of hu", 1),
+    ):  # fmt: skip
+        wanted = JobFilter(text=words, hidden=hidden)
+        assert store.snapshot(wanted).count == shown, words
+        page = store.page(wanted, limit=7)
+        found = [*page.jobs]
+        while page.older is not None:
+            page = store.page(wanted, after=page.older, limit=7)
+            found += page.jobs
+        assert len(found) == len({job.id for job in found}) == shown, words
+    assert store.cancel(store.snapshot(JobFilter(text="unter", hidden=hidden)), "anna").ids == (last.id,)
+    assert store.audit()[0].detail["filter"] == {"text": "unter"}
 
 
 def test_a_search_ends_when_time_is_up_and_goes_on_from_there(store: JobStore) -> None:
