@@ -514,6 +514,26 @@ def test_the_password_of_a_webhook_is_not_shown(client: Any, app: flask.Flask) -
         assert "hunter2" not in page and f"<dd>{shown}</dd>" in page
 
 
+def test_a_job_that_is_run_again_tells_the_same_address(client: Any, app: flask.Flask) -> None:
+    """Its password does not travel to the browser and back; an address that is changed needs it anew."""
+    url = "https://ann:hunter2@example.org/ended"
+    first = store_of(app).submit("square", {"n": 1}, webhook=url).job
+    page = client.get(f"/submit/square?like={first.id}").text
+    assert "hunter2" not in page
+    form = filled_in(page)
+    for change, told in (
+        ({}, url),
+        ({"webhook": ""}, None),
+        ({"webhook": "http://example.org/other"}, "http://example.org/other"),
+    ):
+        assert client.post("/submit/square", data={**form, **change}).status_code == 303
+        job = store_of(app).page(limit=1).jobs[0]
+        assert (job.webhook, job.parent) == (told, first.id)
+    for wrong in ("https://ann:***@elsewhere.org/ended", "ftp://example.org"):
+        answer = client.post("/submit/square", data={**form, "webhook": wrong})
+        assert answer.status_code == 422 and "webhook" in errors_in(answer.text)
+
+
 # --- polling ---
 
 

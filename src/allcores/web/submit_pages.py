@@ -24,7 +24,7 @@ from allcores.web.rendering import page
 from allcores.web.security import CSRF_FIELD
 from allcores.web.state import current
 from allcores.web.submitting import Wanted, WrongFields
-from allcores.web.views import emptied_secrets
+from allcores.web.views import address, emptied_secrets
 
 #: before the names of arguments in a form, so that they cannot be those of its other fields
 PREFIX = "argument."
@@ -70,6 +70,7 @@ def _texts_of(task: Task, job: Job | None) -> dict[str, str]:
         texts["tags"] = ", ".join(each for each in job.tags if each != FAILED_ITEMS)
         texts["retries"] = str(job.retries)
         texts["timeout"] = _seconds(job.timeout) if job.timeout else ""
+        texts["webhook"] = address(job.webhook) if job.webhook else ""
     # No secret is sent to a browser: it has to be typed in again.
     return {name: "" if is_secret(name.removeprefix(PREFIX), secret) else text for name, text in texts.items()}
 
@@ -214,7 +215,7 @@ def send(task: str) -> Any:
             secret = current().settings.secret
             errors |= {".".join(path): TYPE_IN for path in emptied_secrets(like.arguments, checked, secret)}
         try:
-            options = _options(texts)
+            options = _options(texts, like)
             if not errors:
                 parent = like.id if like is not None else None
                 made = handed_in.submit(Wanted(task=wanted.name, parent=parent, **options), checked=checked)
@@ -249,8 +250,12 @@ def _has_unseen_default(parameter: Parameter, text: str) -> bool:
     return text == "" and not parameter.required and is_secret(parameter.name, current().settings.secret)
 
 
-def _options(texts: dict[str, str]) -> dict[str, Any]:
+def _options(texts: dict[str, str], like: Job | None) -> dict[str, Any]:
     """The fields that every task has.
+
+    Args:
+        texts: As they were sent.
+        like: The job of which the form was made. Its webhook, as it is shown, stands for all of it.
 
     Raises:
         WrongFields: With each that cannot be read.
@@ -274,6 +279,11 @@ def _options(texts: dict[str, str]) -> dict[str, Any]:
             wrong["run_at"] = str(error)
     found["tags"] = tuple(tag.strip() for tag in texts.get("tags", "").split(",") if tag.strip())
     found["key"] = texts.get("key", "").strip() or None
+    found["webhook"] = webhook = texts.get("webhook", "").strip() or None
+    if like is not None and like.webhook is not None and webhook == address(like.webhook):
+        found["webhook"] = like.webhook
+    elif webhook is not None and "***" in webhook:
+        wrong["webhook"] = "its password is hidden: type it in, or leave the address as it was"
     if wrong:
         raise WrongFields(wrong)
     return found
