@@ -401,6 +401,29 @@ def test_a_page_whose_form_was_sent_asks_for_nothing(browser: Any, served: Serve
             page.clock.run_for(15_000)
 
 
+def test_a_form_that_is_sent_twice_is_one_job(browser: Any, served: Served) -> None:
+    """A double click, and one more since nothing has come yet; on the page as it is shown again it is another job."""
+    with opened(browser, served) as page:
+        page.goto(served.url("/submit/square"))
+        sent = page.evaluate("""() => {
+            let sent = 0;
+            addEventListener("submit", (event) => { sent += !event.defaultPrevented; event.preventDefault(); });
+            document.querySelector("main form input[type=text]").value = "12";
+            for (const time of [1, 2, 3]) document.querySelector("main form button").click();
+            return sent;
+        }""")
+        assert sent == 1
+        page.goto(served.url("/submit/square"))
+        addresses = []
+        for _ in range(2):
+            page.get_by_label("n", exact=True).fill("12")
+            page.get_by_role("button", name="Submit").click()
+            page.wait_for_url("**/job/*")
+            addresses.append(page.url)
+            page.go_back()
+        assert len(set(addresses)) == 2
+
+
 def test_the_token_is_asked_for(browser: Any, served: Served) -> None:
     """A browser that has none gets a form; typed in, it leads to where one wanted to go."""
     context = browser.new_context()

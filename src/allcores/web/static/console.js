@@ -110,6 +110,16 @@
     });
   };
 
+  // A double click, or one more because nothing happens yet, would be two jobs. A page that is shown again starts anew.
+  let sent = new WeakMap();
+  document.addEventListener("submit", (event) => {
+    if (event.target.method !== "post") return;
+    const now = Date.now();
+    if (now - (sent.get(event.target) ?? -Infinity) < 10000) event.preventDefault();
+    else sent.set(event.target, now);
+  });
+  addEventListener("pageshow", () => { sent = new WeakMap(); });
+
   if (wait > 0) {
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) { deaf(); clearTimeout(timer); timer = 0; say("Paused"); } else { say("Live"); listen(); void ask(); }
