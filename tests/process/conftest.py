@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.process.alarms import on_alarm as on_alarm
 
 
 @pytest.fixture(autouse=True)

@@ -21,69 +21,20 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
+from tests.process.alarms import At
 from tests.process.waiting import PATIENCE_S
 
 import allcores
 from allcores import Pool
-from allcores.nlp import ChatSource
-from allcores.sources.open import from_inputs
 from allcores.system import deferral
 from allcores.system.interrupt_hold import InterruptHold
 
 #: moments that are tried per verb; 10_000 tries every line
 MOST = 60
-OURS = os.path.dirname(allcores.__file__)
 
 
 class Late(Exception):
     """What a time limit by SIGALRM raises."""
-
-
-class At:
-    """Raises a signal before a line of ours runs, the one with this number of all that a block runs on this thread."""
-
-    def __init__(self, number: int | None = None) -> None:
-        self.number = number
-        self.lines = 0
-
-    def _trace(self, frame: FrameType, what: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(OURS):
-            return None
-        if what == "line":
-            self.lines += 1
-            if self.lines == self.number:
-                signal.raise_signal(signal.SIGALRM)
-        return self._trace
-
-    def __enter__(self) -> At:
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-
-@pytest.fixture
-def on_alarm() -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """Sets what is done on SIGALRM."""
-    came: list[Callable[[], Any]] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        came[-1]()
-
-    before = signal.signal(signal.SIGALRM, handler)
-    traced = sys.gettrace()
-    yield came.append
-    sys.settrace(traced)
-    assert signal.getsignal(signal.SIGALRM) is handler, "the handler was not given back"
-    assert not deferral.inside()
-    # The pool's own thread may be in a section.
-    for _ in range(2000):
-        if gc.get_threshold()[0] < deferral.HELD_OFF:
-            break
-        threading.Event().wait(0.01)
-    assert gc.get_threshold()[0] < deferral.HELD_OFF
-    signal.signal(signal.SIGALRM, before)
 
 
 def late() -> None:
@@ -249,53 +200,6 @@ def test_what_a_handler_raises_in_the_input_does_not_wait_for_tasks(warm: Pool, 
     with pytest.raises(Late):
         done.extend(warm.imap(time.sleep, items()))
     assert not done
-
-
-def rows_of_a_query(path: str) -> list[Any]:
-    """A signal comes while it is executed."""
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    from allcores.sources.sql import SqlQuery
-
-    def ring(*_: Any) -> None:
-        signal.raise_signal(signal.SIGALRM)
-
-    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", ring)
-    try:
-        return list(SqlQuery("sqlite://", "SELECT 1 AS one ORDER BY 1"))
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", ring)
-
-
-READING: dict[str, Callable[[str], list[Any]]] = {
-    "lines": lambda path: list(from_inputs([path], format="lines")),
-    "jsonl": lambda path: list(from_inputs([path], format="jsonl")),
-    "csv": lambda path: list(from_inputs([path], format="csv")),
-    "chat": lambda path: list(ChatSource(path, format="jsonl")),
-    "table of chat": lambda path: list(ChatSource(path, format="csv", names={"text": "1"})),
-    "json of chat": lambda path: list(ChatSource(path, format="json")),
-    "query": rows_of_a_query,
-}
-
-
-@pytest.mark.parametrize("how", READING)
-def test_a_time_limit_while_an_input_is_waited_for_is_no_fault_of_the_file(on_alarm: Any, how: str) -> None:
-    """It is what the program raised, and not a sentence that the file cannot be read."""
-
-    def over() -> None:
-        raise TimeoutError("time is up")
-
-    on_alarm(over)
-    reader, writer = os.pipe()
-    try:
-        os.write(writer, b"1\n2\n")
-        if how != "query":
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-        with pytest.raises(TimeoutError, match=r"^time is up$"):
-            READING[how](f"/dev/fd/{reader}")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        os.close(reader)
-        os.close(writer)
 
 
 @pytest.mark.parametrize("kind", ["function", "method", "partial", "object"])

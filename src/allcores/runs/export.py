@@ -23,6 +23,7 @@ from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_text import to_json
 from allcores.sinks.many_rows import is_many, looks_many, unfolded
+from allcores.system import deferral
 
 
 @dataclass(slots=True)
@@ -116,6 +117,8 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
         try:
             sink.publish(entries, mark=secrets.token_hex(4), sync=True)
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             raise JournalError(f"cannot write {sink.path}: {error.strerror or error}", run=name) from error
     return found
 

@@ -26,6 +26,7 @@ from allcores.sources.base import close_reading
 from allcores.sources.chain import reported
 from allcores.sources.open import source_of
 from allcores.sources.text import BadInput
+from allcores.system import deferral
 
 if TYPE_CHECKING:
     from allcores.runs.options import SinkLike, SourceLike
@@ -120,6 +121,8 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
         except _Ended:
             output = None
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             raise JournalError(f"cannot write {work.sink.path}: {error.strerror or error}") from error
         if failed is not None:
             raise failed

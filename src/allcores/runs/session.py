@@ -33,7 +33,7 @@ from allcores.runs.states import is_enough, read_state
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.base import Block, Lost
 from allcores.sources.chain import begins_anew, is_read_once
-from allcores.system import procfs
+from allcores.system import deferral, procfs
 
 #: how often what turns out to be damaged is run again before the disk is given up
 MOST_REPAIRS = 3
@@ -418,6 +418,8 @@ class RunSession:
         except UsageError as error:
             raise UsageError(f"{error}. {self._kept()}, which takes any value") from error
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             remedy = f"Make room and resume run {self.name}" if is_full(error) else f"{self._kept()}, or resume it"
             raise JournalError(
                 f"cannot write {sink.path}: {error.strerror or error}. All outcomes are in the journal. {remedy}",

@@ -176,6 +176,8 @@ class Encoder:
                 self.arena.write(block, position, memoryview(stream), warm=warm)
                 body = (*block, position, len(stream), access)
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             self.failed = error
             return None
         failpoint("block.filled")
@@ -201,6 +203,8 @@ class Encoder:
             self.arena.write(lease.block, 0, part, warm=warm)
             return lease, self.arena.copy_of(lease.block)
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             self.failed = error
             return None
 

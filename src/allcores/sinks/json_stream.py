@@ -15,6 +15,7 @@ from allcores.errors import RemoteTraceback, SliceError
 from allcores.formatting import error_text, repr_text
 from allcores.outcome import Kind, Outcome
 from allcores.sinks.json_text import to_json
+from allcores.system import deferral
 from allcores.system.terminal_text import safe_json
 
 #: the file name that means standard output
@@ -160,6 +161,8 @@ class JsonLinesSink:
                 return cls(os.dup(stdout_fd), name="standard output", records=records)
             return cls(os.open(path, _REPLACE, 0o666), name=path, records=records)
         except (OSError, ValueError) as error:
+            if deferral.raised_by_handler(error):
+                raise
             raise OutputError(_sentence("standard output" if path == STDOUT else path, error)) from None
 
     def write(self, outcome: Outcome[Any]) -> None:
@@ -235,6 +238,8 @@ class JsonLinesSink:
         except OSError as error:
             left = error.errno == errno.EPIPE
             self._error = OutputError(_sentence(self._name, error), reader_left=left)
+            if deferral.raised_by_handler(error):
+                raise  # a time limit, say; a part of a line may be there, so that no other is to follow
 
     def _check(self) -> None:
         if self._error is not None:

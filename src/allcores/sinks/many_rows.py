@@ -23,6 +23,7 @@ from allcores.sinks.base import Block, Entries, Lost, WholeSink
 from allcores.sinks.destination import looked_up
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_text import NotJson, to_json
+from allcores.system import deferral
 
 #: between the rows of an item
 ROW = "\x1e"
@@ -169,6 +170,8 @@ class ManyRows:
             try:
                 output.publish(unfolded(entries, number, output, skipped=False), mark=mark, sync=sync)
             except OSError as error:
+                if deferral.raised_by_handler(error):
+                    raise
                 if number == 0:
                     raise
                 raise OSError(error.errno, f"{error.strerror or error} (its part {output.path})") from error

@@ -17,6 +17,7 @@ from numpy.lib import format as npy_format
 
 from allcores.errors import UsageError
 from allcores.slices.source import SlicedFile, Slices, Stamp, rows_per_slice, whole
+from allcores.system import deferral
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,12 @@ def npy(path: str | os.PathLike[str], rows: int | None) -> Slices:
     except UsageError:
         raise
     except OSError as error:
+        if deferral.raised_by_handler(error):
+            raise
         raise UsageError(f"cannot read {stamp.name}: {error.strerror or error}") from None
     except Exception as error:  # ValueError for most of it, but the header is parsed as Python
+        if deferral.raised_by_handler(error):
+            raise
         raise UsageError(f"{stamp.name} is no .npy file: {' '.join(str(error).split())}") from None
     return _slices(ArrayFile(stamp, dtype, shape, offset, fortran and len(shape) > 1), rows)
 
@@ -87,6 +92,8 @@ def memmap(
     try:
         kind = np.dtype(dtype)
     except Exception as error:  # TypeError for most of it
+        if deferral.raised_by_handler(error):
+            raise
         raise UsageError(f"dtype={dtype!r} is no type of NumPy: {error}") from None
     offset = whole(offset, "offset", 0)
     if shape is None:

@@ -12,6 +12,7 @@ import h5py
 
 from allcores.errors import UsageError
 from allcores.slices.source import SlicedFile, Slices, Stamp, rows_per_slice
+from allcores.system import deferral
 
 #: names that a message lists at most
 MOST_NAMES = 5
@@ -55,6 +56,8 @@ def hdf5(path: str | os.PathLike[str], dataset: str | None, rows: int | None) ->
     except UsageError:
         raise
     except Exception as error:  # of a damaged file h5py raises what fits: OSError, KeyError, RuntimeError, TypeError
+        if deferral.raised_by_handler(error):
+            raise
         raise UsageError(f"cannot open {stamp.name} as HDF5: {_reason(error)}") from None
 
 

@@ -13,6 +13,7 @@ from typing import IO
 from allcores.errors import UsageError
 from allcores.formatting import size_text
 from allcores.slices.source import SLICE_BYTES, SlicedFile, Slices, Stamp, whole
+from allcores.system import deferral
 
 #: Bytes after the end of a slice in which the end of its last line is looked for. A longer line is refused: most likely
 #: it is no file of lines, and would fill the memory.
@@ -84,6 +85,8 @@ def lines(path: str | os.PathLike[str], slice_bytes: int | None) -> Slices:
         with open(stamp.path, "rb", buffering=0) as file:
             start = file.read(16)
     except OSError as error:
+        if deferral.raised_by_handler(error):
+            raise
         raise UsageError(f"cannot read {stamp.name}: {error.strerror or error}") from None
     if start.startswith(COMPRESSED):
         raise UsageError(

@@ -12,6 +12,7 @@ from pyarrow import parquet as arrow_parquet
 
 from allcores.errors import UsageError
 from allcores.slices.source import SlicedFile, Slices, Stamp
+from allcores.system import deferral
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ def parquet(path: str | os.PathLike[str], columns: Iterable[str] | None) -> Slic
         with arrow_parquet.ParquetFile(stamp.path) as file:
             groups, names = file.metadata.num_row_groups, list(file.schema_arrow.names)
     except Exception as error:  # of a damaged file, whatever the library raises
+        if deferral.raised_by_handler(error):
+            raise
         raise UsageError(f"cannot open {stamp.name} as Parquet: {' '.join(str(error).split())}") from None
     for name in chosen or ():
         # A part of a nested column is named with dots.

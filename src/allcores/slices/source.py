@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from allcores.errors import SliceError, UsageError
+from allcores.system import deferral
 from allcores.system.tracebacks import hide
 from allcores.transport.references import OpenFiles, Reference
 
@@ -55,6 +56,8 @@ class Stamp:
             facts = os.stat(name)
             readable = os.access(name, os.R_OK)
         except (OSError, ValueError) as error:
+            if deferral.raised_by_handler(error):
+                raise
             raise UsageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
         if not stat.S_ISREG(facts.st_mode):
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
@@ -70,6 +73,8 @@ class Stamp:
         except FileNotFoundError:
             return "the file is gone; put it back, or make the source again"
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             return f"{error.strerror}; see that the workers can reach {self.path}"
         if facts.st_size != self.size:
             changed = f"it had {self.size:,} bytes when the source was made and has {facts.st_size:,} now"
@@ -155,6 +160,8 @@ class Slice(Reference):
                 if trouble is None:
                     return data
             except Exception as error:
+                if deferral.raised_by_handler(error):
+                    raise
                 cause, trouble = error, file.stamp.trouble() or file.explain(error)
         files.drop(key)
         message = f"{self!r} cannot be read: {trouble}."

@@ -10,6 +10,7 @@ from allcores.sources.base import BadRecords, Report
 from allcores.sources.compression import compression_of
 from allcores.sources.digest import Digest
 from allcores.sources.text import LINE_BYTES_MAX, BadInput, decoded, is_too_long, opened, read_trouble
+from allcores.system import deferral
 
 #: a line makes no item
 NO_ITEM = object()
@@ -140,6 +141,8 @@ class LineCursor:
             try:
                 block = self._file.read(min(count, 1 << 20))
             except Exception as error:  # whatever a library raises for data that are damaged
+                if deferral.raised_by_handler(error):
+                    raise
                 raise read_trouble(self.path, self._line + 1, error) from None
             if not block:
                 return False
@@ -153,6 +156,8 @@ class LineCursor:
         try:
             return self._file.readline(LINE_BYTES_MAX)
         except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
             raise read_trouble(self.path, self._line + 1, error) from None
 
     def _take(self, raws: Iterable[bytes]) -> None:

@@ -13,6 +13,8 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
+from allcores.system import deferral
+
 _WILDCARD = re.compile(r"[*?\[]")
 #: a character that `escaped` has made stand for itself
 _ESCAPED = re.compile(r"\[([*?\[])\]")
@@ -146,7 +148,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Also through a link. One that leads in a circle, or to where nobody may look, is none."""
     try:
         return entry.is_dir()
-    except OSError:
+    except OSError as error:
+        if deferral.raised_by_handler(error):
+            raise
         return False
 
 

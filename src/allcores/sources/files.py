@@ -10,6 +10,7 @@ from typing import Any
 from allcores.sources.base import Cursor, CursorSource, ItemCursor, Report
 from allcores.sources.file_names import all_inside, has_wildcard, matching_files
 from allcores.sources.text import BadInput
+from allcores.system import deferral
 
 #: paths; up to here the files that match a pattern are counted beforehand
 COUNT_PATHS_MAX = 10_000
@@ -34,6 +35,8 @@ class Files(CursorSource):
         except ValueError as error:  # a PatternError, or a name that no file can have
             raise BadInput(str(error), path=self.pattern) from None
         except OSError as error:
+            if deferral.raised_by_handler(error):
+                raise
             folder = error.filename or self.pattern
             raise BadInput(f"cannot list {folder}: {error.strerror}", path=self.pattern) from None
         if not found:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from allcores.errors import NotSupported
 from allcores.sources.text import STDIN, BadInput, check_names, names_read_once, reason_of
+from allcores.system import deferral
 
 #: rows that are turned into columns at once
 ROWS = 10_000
@@ -35,12 +36,16 @@ class Parquet:
                 try:
                     batch = next(batches, None)
                 except Exception as error:
+                    if deferral.raised_by_handler(error):
+                        raise
                     raise self._unreadable(f"behind row {row}: {reason_of(error)}") from None
                 if batch is None:
                     return
                 try:
                     items = batch.to_pylist()
                 except Exception as error:
+                    if deferral.raised_by_handler(error):
+                        raise
                     raise self._without_value(batch, row, error) from None
                 yield from items
                 row += len(items)
@@ -66,11 +71,15 @@ class Parquet:
         try:
             file = module.parquet.ParquetFile(self.path)
         except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
             raise self._unreadable(reason_of(error)) from None
         with file:
             try:
                 names = list(file.schema_arrow.names)
             except Exception as error:
+                if deferral.raised_by_handler(error):
+                    raise
                 raise self._unreadable(reason_of(error)) from None
             _check_columns(self.path, names, self.columns)
             yield file
@@ -82,6 +91,8 @@ class Parquet:
                 try:
                     value.as_py()
                 except Exception as found:
+                    if deferral.raised_by_handler(found):
+                        raise
                     return self._unreadable(
                         f"row {row + offset}, column {name!r} ({column.type}): {reason_of(found)}; leave the column out"
                         " (--columns), or read tables (--format row-groups)"

@@ -53,7 +53,9 @@ def check_encoding(encoding: str) -> None:
     """Raise UsageError unless `encoding` is known and has newlines that are the byte 10."""
     try:
         known = codecs.encode("\n", encoding) == b"\n" and b"\n".decode(encoding) == "\n"
-    except Exception:  # of the codec: there are some that are no text, and some that refuse everything
+    except Exception as error:  # of the codec: there are some that are no text, and some that refuse everything
+        if deferral.raised_by_handler(error):
+            raise
         known = False
     if not known:
         raise UsageError(
@@ -73,7 +75,7 @@ def check_readable(path: str) -> None:
         if not os.access(path, os.R_OK):
             raise BadInput(f"cannot read {path}: Permission denied", path=path)
     except (OSError, ValueError) as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, BadInput) or deferral.raised_by_handler(error):
             raise
         raise BadInput(f"cannot read {path}: {reason_of(error)}", path=path) from None
 
@@ -224,7 +226,9 @@ def _waiting(file: BinaryIO) -> BinaryIO:
     try:
         if os.get_blocking(file.fileno()):
             return file
-    except (OSError, ValueError):  # it has no descriptor, or none that is open: reading will tell
+    except (OSError, ValueError) as error:  # it has no descriptor, or none that is open: reading will tell
+        if deferral.raised_by_handler(error):
+            raise
         return file
     return io.BufferedReader(_Waiting(file))
 
@@ -255,7 +259,9 @@ def names_read_once(path: str) -> tuple[int, int] | None:
     """What a path names, if that can be read only once; None for what can be read again, or is not there."""
     try:
         facts = os.fstat(0) if path == STDIN else os.stat(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if deferral.raised_by_handler(error):
+            raise
         return (-1, -1) if path == STDIN else None
     return (facts.st_dev, facts.st_ino) if path == STDIN or gives_once(facts.st_mode) else None
 
@@ -281,7 +287,9 @@ def count_lines(path: str, encoding: str | None = None) -> int | None:
                 for number, raw in enumerate(file, 1)
                 if raw[0] in _JSON_BEGINS or not is_blank(first_line(number, raw).decode(encoding, "replace"))
             )
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if deferral.raised_by_handler(error):
+            raise
         return None
 
 
