@@ -16,8 +16,11 @@ import allcores
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
 from allcores.runs import directory, index
+from allcores.runs import export as runs_export
 from allcores.sinks.many_rows import ManyRows
 from allcores.sinks.open import sink_of
+from allcores.sources.files import Files
+from allcores.sources.open import from_inputs
 
 
 @pytest.fixture
@@ -67,6 +70,30 @@ def test_a_run_that_cannot_be_published(pool: allcores.Pool, here: Path, capsys:
         "id": run.name, "output": "out.jsonl", "ok": 3, "failures": 0, "missing": 0, "complete": True
     }  # fmt: skip
     assert [each["text"] for each in lines("out.jsonl")] == ["0", "1", "2"] and os.listdir("out") == ["precious"]
+
+
+@pytest.mark.parametrize("source", ["in.csv", "*.csv", "both", "in.parquet"])
+@pytest.mark.parametrize("output", ["in.csv", "link.csv", "in.parquet"])
+def test_an_input_of_the_run_is_not_replaced(pool: allcores.Pool, here: Path, source: str, output: str) -> None:
+    """It may be all that is left of it; and another file may be replaced, as by `run`."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    Path("in.csv").write_text("v\n1\n")
+    parquet.write_table(pyarrow.table({"v": ["1"]}), "in.parquet")
+    os.link("in.csv", "link.csv")
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    sources: dict[str, Any] = {
+        "*.csv": Files("*.csv"),
+        "both": from_inputs(["in.csv", "in.parquet"]),
+    }
+    run = begin(pool, lambda value: {"v": str(value)}, sources.get(source) or from_inputs([source]), "out.jsonl")
+    if output.endswith({"*.csv": ".csv", "both": ""}.get(source, source[2:])):
+        with pytest.raises(allcores.UsageError, match=r"is an input|one of the inputs"):
+            runs_export.export("runs", run.name, sink_of(output))
+        assert export(run, output) == Exit.USAGE
+        assert {name: (here / name).read_bytes() for name in before} == before
+    else:
+        assert export(run, output) == Exit.OK
+        assert (here / output).read_bytes() != before[output]
 
 
 @pytest.mark.parametrize("output", ["e.jsonl", "e.csv", "e.db:t", "e/", "e.jsonl.gz"])

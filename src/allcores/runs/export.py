@@ -20,9 +20,12 @@ from allcores.runs.directory import LOG, find_folder
 from allcores.runs.index import NotBegun, RunIndex
 from allcores.runs.outcome_log import Damaged, Log, Record, Row
 from allcores.sinks.base import Block, Lost, WholeSink
+from allcores.sinks.destination import check_file_survives, check_inputs_survive
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_text import to_json
 from allcores.sinks.many_rows import is_many, looks_many, unfolded
+from allcores.sources.files import Files
+from allcores.sources.text import STDIN
 from allcores.system import deferral
 
 
@@ -55,7 +58,7 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
 
     Raises:
         RunNotFound: There is no such run.
-        UsageError: The sink cannot take the values, or would replace the journal.
+        UsageError: The sink cannot take the values, or would replace the journal or an input of the run.
         JournalError: The log cannot be read, or the output not be written.
     """
     folder = find_folder(runs, name)
@@ -77,6 +80,7 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
             stack.callback(run_index.close)
             run_index.hold()
             run_row = run_index.run_row()
+            _check_inputs_survive(sink.path, run_row.identity.get("source") or {})
             described = run_row.identity.get("sink") or {}
             many = is_many(described)
             if side and f"side {side}" not in described:
@@ -121,6 +125,15 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
                 raise
             raise JournalError(f"cannot write {sink.path}: {error.strerror or error}", run=name) from error
     return found
+
+
+def _check_inputs_survive(path: str, source: dict[str, Any]) -> None:
+    """Raise UsageError if writing `path` would change a file that the run has read, as far as its catalogue tells."""
+    for part in source.get("parts") or ():
+        if isinstance(part.get("pattern"), str):
+            check_inputs_survive(path, Files(part["pattern"]))
+        elif isinstance(part.get("path"), str) and part["path"] != STDIN:
+            check_file_survives(path, part["path"], f"an input of the run ({part['path']})")
 
 
 def _sides(described: dict[str, Any]) -> str:
