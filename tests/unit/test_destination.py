@@ -354,3 +354,71 @@ def test_a_timeline_is_not_replaced_by_its_picture(place: Path, name: str) -> No
         with pytest.raises(UsageError, match="would be overwritten"):
             save(name)
     assert (place / "t.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--trace"])
+@pytest.mark.parametrize("output", ["rows.db:found", "rows.db"])
+def test_a_database_is_not_replaced_by_a_recording(
+    place: Path, capfd: pytest.CaptureFixture[str], option: str, output: str
+) -> None:
+    """The output is a table in a file, and there are others in it."""
+    db = sqlite3.connect("rows.db")
+    db.execute("CREATE TABLE users (name)")
+    db.close()
+    before = (place / "rows.db").read_bytes()
+    assert main(["run", "work.py:call", "d.txt", "-o", output, option, "rows.db"]) == 2
+    assert f"{option} rows.db is written to already: choose another file" in capfd.readouterr().err
+    assert (place / "rows.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["advise", "tune"])
+@pytest.mark.parametrize("option", ["--html", "--png"])
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(["d.txt"], "d.txt"), (["d.txt"], "work.py"), (["d.jsonl"], "hard.jsonl"), (["--files", "in/*.txt"], "hard.txt")],
+)
+def test_no_page_replaces_what_is_measured(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+    option: str,
+    words: list[str],
+    name: str,
+) -> None:
+    """`--html` and an input in the wrong order, say."""
+    pytest.importorskip({"--html": "jinja2", "--png": "matplotlib"}[option])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = contents(place)
+    assert main([command, "work.py:call", *words, option, name]) == 2
+    assert "would be overwritten: choose another output" in capfd.readouterr().err
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("command", ["advise", "tune"])
+def test_page_and_picture_are_two_files(place: Path, capfd: pytest.CaptureFixture[str], command: str) -> None:
+    """The second would replace the first."""
+    assert main([command, "work.py:call", "d.txt", "--html", "found", "--png", "./found"]) == 2
+    assert "--png and --html are the same file, ./found: name two" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--json", "work.py", "d.txt"], "--json takes the file to write, and work.py is a Python file"),
+        (["--report", "work.py", "work.py"], "--report takes the file to write, and work.py is a Python file"),
+        (["--html", "script", "script"], "script is given to the program, and would be overwritten"),
+        (["--json", "hard.txt", "script", "in/1.txt", "in/2.txt"], "hard.txt is given to the program"),
+        (["--json", "found", "--report", "found", "script"], "--report and --json are the same file, found: name two"),
+        (["--report", "no.py", "-m", "this"], "no.py is a Python file"),
+    ],
+)
+def test_no_report_replaces_the_program(
+    place: Path, capfd: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    """Elsewhere `--json` takes no file, so `profile --json script.py` is soon typed."""
+    (place / "script").write_text("raise SystemError('the program ran')\n")
+    before = contents(place)
+    assert main(["profile", *words]) == 2
+    assert sentence in capfd.readouterr().err
+    assert contents(place) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from keyword import iskeyword
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from allcores.advisor.measuring.sample import Beginning
 from allcores.cli.exits import CommandError
 from allcores.cli.paths import matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
+from allcores.sinks.destination import check_inputs_survive
 
 if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
@@ -38,6 +39,7 @@ class Measured:
 
     Args:
         purpose: What needs items, for the message if there are none.
+        pages: Files that are going to be written, and may be none of those that are read.
 
     Attributes:
         fn: The function.
@@ -47,6 +49,7 @@ class Measured:
 
     Raises:
         CommandError: They make no sense, or there are no items.
+        UsageError: The input cannot be read, or a page would replace a file of it, or that of the function.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Measured:
         encoding: str,
         *,
         purpose: str,
+        pages: Iterable[str] = (),
     ) -> None:
         def find_input() -> tuple[tuple[str, ...], tuple[str, ...], Source[Any]]:
             # A folder stands for its files, as `run` takes it.
@@ -72,6 +76,8 @@ class Measured:
             return fn
 
         (inputs, files, source), self.fn = both(find_input, find_function)
+        for path in pages:
+            check_inputs_survive(path, source, self.fn)
         items, whole, self.total = _read(source)
         if not items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
@@ -153,6 +159,18 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, en
 
 
 def check_page(path: str) -> str:
+def check_apart(outputs: Mapping[str, str | None]) -> None:
+    """Raise CommandError if two outputs, by the names of their options, are one file."""
+    written: dict[str, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        real = os.path.realpath(path)
+        if real in written:
+            raise CommandError(f"{option} and {written[real]} are the same file, {path}: name two")
+        written[real] = option
+
+
     """Where the page is to be, whatever folder the function goes to: a whole path.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from collections.abc import Sequence
 
 import click
 
@@ -12,6 +13,7 @@ from allcores.cli import measured
 from allcores.cli.exits import CommandError
 from allcores.cli.output import print_error, say
 from allcores.errors import UsageError
+from allcores.sinks.destination import check_file_survives
 from allcores.system.terminal_text import safe_json, safe_text
 from allcores.system.whole_files import whole_text
 
@@ -56,6 +58,8 @@ def command(
         raise CommandError(f"there is no file '{arguments[0]}': name the script to run, or -m and a module")
     if os.name != "posix":
         raise CommandError("profile needs threads' own CPU clocks, which this system does not have: use Linux or macOS")
+    outputs = {"--json": json_file, "--report": report, "--html": html}
+    _check_survival({option: path for option, path in outputs.items() if path is not None}, arguments)
     if html is not None:
         measured.check_page(html)
     for path in (json_file, report):
@@ -83,6 +87,21 @@ def command(
         say(traceback.format_exc().rstrip("\n"))
         print_error("no report: this should not have happened, please report it with the lines above")
     return program.end_as(finished.status)
+
+
+def _check_survival(outputs: dict[str, str], program: Sequence[str]) -> None:
+    """Raise CommandError, or UsageError, if a file of the program would be replaced by one of ours.
+
+    Other commands have a `--json` that takes no file: of `allcores profile --json script.py` that is the script.
+    """
+    measured.check_apart(outputs)
+    for option, path in outputs.items():
+        if path.endswith((".py", ".pyw")):
+            raise CommandError(
+                f"{option} takes the file to write, and {path} is a Python file: {option} FILE, then SCRIPT"
+            )
+        for name in program:
+            check_file_survives(path, name, "given to the program")
 
 
 def _write(path: str, text: str) -> None:

@@ -13,7 +13,7 @@ from allcores.cli.paths import matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 from allcores.errors import UsageError
 from allcores.sinks.base import WholeSink
-from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
+from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended, looked_up
 from allcores.sinks.json_lines import JsonLinesFile
 from allcores.sinks.json_stream import STDOUT
 from allcores.sinks.open import sink_of
@@ -243,14 +243,15 @@ def check_outputs(options: RunOptions, source: Source[Any], functions: Functions
     called = (functions.function, functions.setup, functions.preload)
     sink: WholeSink | None = None
     if options.output == STDOUT:
+    written: set[str] = set()
         check_not_appended(stdout_fd, source)
     else:
         sink = sink_of(options.output, records=options.records or options.on_error == "record")
         if not options.ordered:
+        written.add(looked_up(sink.path)[0])  # of a table that is the file of its database
             _check_as_they_come(options.output, sink)
             check_inputs_survive(options.output, source, *called)
             sink = None
-    written = {os.path.realpath(options.output)} if options.output != STDOUT else set()
     for name, path in (("--timeline", options.timeline), ("--trace", options.trace)):
         if path is not None:
             check_file(path, whole=False)

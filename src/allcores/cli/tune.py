@@ -63,13 +63,15 @@ def _tune(
 ) -> int:
     began = measured.began()
     check_stdout()
+    measured.check_apart({"--html": html, "--png": png})
     page = None if html is None else measured.check_page(html)
     picture = None if png is None else measured.check_picture(png)
     from allcores.advisor.tuning.tune import tune_named
 
     # What the function, or its module, prints is not a part of the answer.
     with reserved_stdout() as standard:
-        given = measured.Measured(function, inputs, files, format, encoding, purpose="tuning")
+        pages = [path for path in (page, picture) if path is not None]
+        given = measured.Measured(function, inputs, files, format, encoding, purpose="tuning", pages=pages)
         try:
             tuning = tune_named(
                 given.fn,
