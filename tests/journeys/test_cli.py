@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.process.scripts import Ended
+from tests.process.scripts import Ended, environment
 from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
@@ -226,3 +229,73 @@ def test_every_option_and_exit_code_is_on_the_page(run: Run, folder: Path, comma
     assert not missing
     for code in Exit:
         assert f"| {int(code)} |" in page
+
+
+COMMANDS = (
+    "--version",
+    "run --help",
+    "doctor",
+    "doctor --json",
+    "cache list",
+    "runs failures latest",
+    "runs show latest",
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_takes_nothing(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, unbuffered: str
+) -> None:
+    """A full disk is one sentence and a code; nothing is a mistake of ours, and Python has nothing to add."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    if words.startswith("runs"):
+        assert run("run", "work.py:picky", "numbers.txt", "-o", "o.jsonl", "--on-error", "skip").code == 1
+    set_unbuffered = f"PYTHONUNBUFFERED={unbuffered}; export PYTHONUNBUFFERED;"
+    sentence = "allcores: cannot write standard output: No space left on device\n"
+    done = subprocess.run(
+        ["sh", "-c", f'{set_unbuffered} "$0" -m allcores {words} > /dev/full', sys.executable],
+        cwd=folder,
+        env=environment(ALLCORES_HOME=str(folder / "home")),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (Exit.OUTPUT, sentence)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_reader_that_has_left(run: Run, folder: Path, words: str) -> None:
+    """`| head`, of each command: the code that the page tells, and not a word."""
+    if words.startswith("runs"):
+        assert run("run", "work.py:picky", "numbers.txt", "-o", "o.jsonl", "--on-error", "skip").code == 1
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "allcores", *words.split()],
+            cwd=folder,
+            env=environment(ALLCORES_HOME=str(folder / "home")),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (Exit.READER_LEFT, "")
+
+
+def test_standard_error_that_takes_nothing(folder: Path) -> None:
+    """What a run says is lost; its work, and its code, are not."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m allcores run work.py:double numbers.txt -o o.jsonl 2> /dev/full', sys.executable],
+        cwd=folder,
+        env=environment(ALLCORES_HOME=str(folder / "home")),
+        timeout=120,
+    )
+    assert done.returncode == Exit.OK
+    assert (folder / "o.jsonl").read_text().split() == ["0", "2", "4", "6", "8", "10"]

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import click
 
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import keep_standard, note, print_error, say
+from allcores.cli.output import is_of_output, keep_standard, note, print_error, say, unwritten
 from allcores.errors import BrokenPool, JournalError, RunChanged, RunInUse, RunNotFound, SetupError, UsageError
 from allcores.system import caller
 
 
+class _Raised(Exception):
+    """Carries an error past click."""
+
+    def __init__(self, error: EOFError | OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextlib.contextmanager
+def _past_click() -> Iterator[None]:
+    """Keep errors from click that it has an end of its own for.
+
+    That is code 1 where a pipe has no reader any more; and an EOFError, of a file cut off, it takes for Ctrl-D.
+    """
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise _Raised(error) from error
+
+
 class _LateCommands(click.Group):
     """Imports a command's file when it is asked for: `--version` and `--help` need not wait for all of them."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _past_click():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _past_click():
+            return super().invoke(ctx)
 
     #: the commands, and the beginnings of their help texts
     names: ClassVar = {
@@ -94,8 +125,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_standard()
     caller.tell = note
     try:
+        code = _ended(arguments)
+    finally:
+        caller.tell = None
+    trouble = unwritten()
+    if trouble is None or code != Exit.OK:
+        return code
+    return _of_standard_output(trouble)
+
+
+def _of_standard_output(trouble: OSError) -> Exit:
+    """The exit code where standard output cannot be written; said, unless its reader has left."""
+    if isinstance(trouble, BrokenPipeError):
+        return Exit.READER_LEFT
+    print_error(f"cannot write standard output: {trouble.strerror or trouble}")
+    return Exit.OUTPUT
+
+
+def _called(arguments: Sequence[str] | None) -> int:
+    """What the command gives; what it raises is raised."""
+    try:
         code = group.main(args=arguments, prog_name="allcores", standalone_mode=False)
         return int(code) if isinstance(code, int) else int(Exit.OK)
+    except _Raised as raised:
+        error = raised.error
+    raise error  # here, where nothing is added to what it came of
+
+
+def _ended(arguments: Sequence[str] | None) -> int:
+    """The exit code, once the command has ended in whatever way; errors are told."""
+    try:
+        return _called(arguments)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -129,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return Exit.READER_LEFT
     except Exception as error:
+        if isinstance(error, OSError) and is_of_output(error):
+            return _of_standard_output(error)
         code = _of_jobs(error)
         if code is not None:
             print_error(str(error))
@@ -136,5 +198,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(traceback.format_exc().rstrip("\n"))
         print_error("this should not have happened: please report it with the lines above")
         return Exit.INTERNAL
-    finally:
-        caller.tell = None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from allcores.cli.exits import CommandError
+from allcores.cli.exits import CommandError, Exit
 from allcores.errors import UsageError
 from allcores.limits import check_batch
 from allcores.system import posix
@@ -86,6 +86,48 @@ def keep_standard() -> None:
             setattr(sys, name, open(number, "w", encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
 
 
+def is_of_output(error: OSError) -> bool:
+    """Whether an error comes from writing text on standard output, and not from what a command did."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is click.echo.__code__
+
+
+def unwritten() -> OSError | None:
+    """What keeps text that was written on standard output from getting there; None if all of it is there.
+
+    What is left goes nowhere from then on, nor does what is left for standard error: Python would try once more as it
+    ends, tell of that in lines of its own, and end with a code of its own.
+    """
+    _flush(2, sys.stderr)
+    return _flush(1, sys.stdout)
+
+
+def _flush(number: int, stream: Any) -> OSError | None:
+    try:
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            _to_nowhere(number, stream)
+        return error
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return None
+    return None
+
+
+def _to_nowhere(number: int, stream: Any) -> None:
+    """Have a standard stream write to the null device."""
+    if stream.fileno() != number:
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, number)
+    finally:
+        os.close(null)
+    stream.flush()
+
+
 def check_stdout() -> None:
     """Raise CommandError if nobody would get what is written on standard output."""
     if 1 in missing:
@@ -121,15 +163,24 @@ def print_error(sentence: str) -> None:
 
 
 def write_json(value: Any, *, fd: int | None = None) -> None:
-    """Write for machines: one JSON document on standard output (or the descriptor that stands for it)."""
+    """Write for machines: one JSON document on standard output (or the descriptor that stands for it).
+
+    Raises:
+        CommandError: It takes nothing; BrokenPipeError: nobody reads it any more.
+    """
     check_stdout()
     text = safe_json(json.dumps(value, indent=2)) + "\n"
     if fd is None:
         click.echo(text, nl=False)
         return
     rest = text.encode()
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write standard output: {error.strerror}", Exit.OUTPUT) from None
 
 
 @contextlib.contextmanager

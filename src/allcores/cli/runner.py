@@ -393,6 +393,7 @@ class Runner:
 def _report(summary: Summary, stdout_fd: int, ending: RunExit) -> None:
     try:
         write_json(summary.as_json(), fd=stdout_fd)
-    except OSError as error:
-        ending.error = ending.error or f"cannot write standard output: {error.strerror}"
-        ending.exit = Exit.READER_LEFT if isinstance(error, BrokenPipeError) else Exit.OUTPUT
+    except BrokenPipeError:
+        ending.exit = Exit.READER_LEFT
+    except CommandError as error:
+        ending.error, ending.exit = ending.error or str(error), error.exit

@@ -122,7 +122,8 @@ def failures(
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise CommandError(f"cannot write {output}: {error.strerror}", Exit.OUTPUT) from None
+        shown = "standard output" if output == STDOUT else output
+        raise CommandError(f"cannot write {shown}: {error.strerror}", Exit.OUTPUT) from None
     finally:
         run_index.close()
 
@@ -135,6 +136,7 @@ def _open_output(output: str) -> Iterator[Callable[[str], Any]]:
         with click.open_file(output, "w", encoding="utf-8") as stream:
             terminal = stream.isatty()
             yield lambda text: stream.write(safe_json(text) if terminal else text)
+            stream.flush()
         return
     check_file(output)
     with published(output, mark=secrets.token_hex(4), sync=False) as file:
