@@ -91,6 +91,19 @@ def test_a_folder_and_what_does_not_go_with_it(run: Run, folder: Path, words: li
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["run", "pipe", "advise", "tune"])
+@pytest.mark.parametrize("words", [["--format", "jsonl"], ["--rows", "3"], ["--columns", "a"]])
+def test_paths_are_not_read(run: Run, command: str, words: list[str]) -> None:
+    """What says how files are read is refused where items are paths, and not passed over without a word."""
+    if command in ("advise", "tune") and words[0] != "--format":
+        pytest.skip("it has no such option")
+    done = run(command, "work.py:length", "--files", "*.txt", *words)
+    assert done.code == Exit.USAGE
+    assert (
+        f"{words[0]} says how files are read, and with --files items are the paths of files: leave it out" in done.err
+    )
+
+
 def test_a_wrong_function_and_a_wrong_input_are_both_told(run: Run) -> None:
     done = run("run", "work.py:duoble", "number.txt")
     assert done.code == Exit.USAGE

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.advisor.asked import check_computes
 from allcores.advisor.measuring.sample import Beginning
 from allcores.cli.exits import CommandError
-from allcores.cli.paths import matching, patterns_of
+from allcores.cli.paths import check_patterns, matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 from allcores.sinks.destination import check_inputs_survive
 
@@ -92,6 +92,7 @@ def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, enc
     if files and inputs:
         raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
     if files:
+        check_patterns(files, {"--format": format})
         return matching(files)
     if not inputs:
         raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
@@ -158,7 +159,6 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, en
     return ["items = ...  # the items of the input"]
 
 
-def check_page(path: str) -> str:
 def check_apart(outputs: Mapping[str, str | None]) -> None:
     """Raise CommandError if two outputs, by the names of their options, are one file."""
     written: dict[str, str] = {}
@@ -171,6 +171,7 @@ def check_apart(outputs: Mapping[str, str | None]) -> None:
         written[real] = option
 
 
+def check_page(path: str) -> str:
     """Where the page is to be, whatever folder the function goes to: a whole path.
 
     Raises:

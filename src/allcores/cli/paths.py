@@ -31,13 +31,27 @@ def patterns_of(inputs: Sequence[str], asked: Mapping[str, Any]) -> tuple[str, .
             f"{folders[0]} is a folder, whose items are the paths of its files, and {others[0]} is read for its items:"
             " one kind at a time"
         )
-    for name, given in asked.items():
-        if folders and given is not None:
-            raise CommandError(
-                f"{name} says how files are read, and the items of {folders[0]}, a folder, are the paths of its files:"
-                f" leave it out, or name the files ({os.path.join(folders[0], '*')}, for the shell to expand)"
-            )
+    if folders:
+        _check_not_read(
+            asked,
+            f"the items of {folders[0]}, a folder, are the paths of its files",
+            os.path.join(folders[0], "*"),
+        )
     return tuple(map(all_inside, folders))
+
+
+def check_patterns(patterns: Sequence[str], asked: Mapping[str, Any]) -> None:
+    """Raise CommandError if the files that match patterns (`--files`) are to be read in a way of their own, too."""
+    _check_not_read(asked, "with --files items are the paths of files", patterns[0])
+
+
+def _check_not_read(asked: Mapping[str, Any], what: str, names: str) -> None:
+    for name, given in asked.items():
+        if given is not None:
+            raise CommandError(
+                f"{name} says how files are read, and {what}: leave it out, or name the files ({names}, for the shell"
+                " to expand)"
+            )
 
 
 def matching(patterns: Sequence[str]) -> Source[Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
-from allcores.cli.paths import matching, patterns_of
+from allcores.cli.paths import check_patterns, matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 from allcores.errors import UsageError
 from allcores.sinks.base import WholeSink
@@ -91,11 +91,12 @@ def source_of(options: RunOptions) -> Source[Any]:
     """Where the items come from. Raises CommandError, and UsageError for what cannot be read."""
     if options.files and options.inputs:
         raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
+    asked = {"--format": options.format, "--rows": options.rows, "--columns": options.columns}
     if options.files:
+        check_patterns(options.files, asked)
         return matching(options.files)
     if not options.inputs:
         raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
-    asked = {"--format": options.format, "--rows": options.rows, "--columns": options.columns}
     if patterns := patterns_of(options.inputs, asked):
         return matching(patterns)
     return from_inputs(
@@ -242,13 +243,13 @@ def check_outputs(options: RunOptions, source: Source[Any], functions: Functions
         raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
     called = (functions.function, functions.setup, functions.preload)
     sink: WholeSink | None = None
-    if options.output == STDOUT:
     written: set[str] = set()
+    if options.output == STDOUT:
         check_not_appended(stdout_fd, source)
     else:
         sink = sink_of(options.output, records=options.records or options.on_error == "record")
-        if not options.ordered:
         written.add(looked_up(sink.path)[0])  # of a table that is the file of its database
+        if not options.ordered:
             _check_as_they_come(options.output, sink)
             check_inputs_survive(options.output, source, *called)
             sink = None
