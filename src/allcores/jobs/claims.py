@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import RowMapping, TextClause, bindparam, select, text, update
 
@@ -54,8 +55,25 @@ CLAIM = (
 )
 
 
-#: how many jobs of which tasks to claim, of those that have jobs waiting; called in the transaction
-Choose = Callable[[frozenset[str]], tuple[int, Collection[str]]]
+class Choice(NamedTuple):
+    """What to claim: the highest priority first, then the oldest.
+
+    Attributes:
+        most: Jobs at most.
+        tasks: Of these tasks.
+        alone: Of those, the ones that need a core at once.
+        cores: So many of the first jobs have a core. What comes behind them waits for one that they leave: where it is
+            of a task of `alone`, it and all behind it stay in the queue, or short jobs would pass it by for ever.
+    """
+
+    most: int
+    tasks: Collection[str]
+    alone: Collection[str] = ()
+    cores: int = 0
+
+
+#: what to claim, given the tasks that have jobs waiting; called in the transaction
+Choose = Callable[[frozenset[str]], Choice]
 
 
 def claim(transaction: Transaction, payloads: Sequence[Choose]) -> list[list[Claim] | AllcoresError]:
@@ -67,13 +85,19 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
     connection = transaction.connection
     connection.execute(COMING_DUE[transaction.dialect], {"now": transaction.now})
     waiting = frozenset(connection.execute(_WAITING).scalars())
-    limit, tasks = choose(waiting)
-    if limit < 1:
+    choice = choose(waiting)
+    if choice.most < 1:
         return []
-    ready: list[tuple[int, int]] = []
-    for task in sorted(waiting.intersection(tasks)):
-        ready.extend((-row[1], row[0]) for row in connection.execute(_READY, {"task": task, "most": limit}))
-    return _taken(transaction, [seq for _, seq in sorted(ready)[:limit]])
+    ready: list[tuple[int, int, str]] = []
+    for task in sorted(waiting.intersection(choice.tasks)):
+        rows = connection.execute(_READY, {"task": task, "most": choice.most})
+        ready.extend((-row[1], row[0], task) for row in rows)
+    seqs: list[int] = []
+    for _, seq, task in sorted(ready)[: choice.most]:
+        if len(seqs) >= choice.cores and task in choice.alone:
+            break
+        seqs.append(seq)
+    return _taken(transaction, seqs)
 
 
 def _taken(transaction: Transaction, seqs: Sequence[int], holder: str = "") -> list[Claim]:
@@ -135,7 +159,7 @@ class Delivered:
     Attributes:
         holder: Name of its lease.
         ids: Of the jobs.
-        choose: How many of them, of which tasks.
+        choose: How many of them, of which tasks; nothing is claimed ahead of its core.
     """
 
     holder: str
@@ -172,8 +196,8 @@ def _claimed_delivered(transaction: Transaction, asked: Delivered) -> Taken | Al
         .order_by(_jobs.c.priority.desc(), _jobs.c.seq)
     ).all()
     gone = frozenset(asked.ids).difference(row[0] for row in found)
-    limit, tasks = asked.choose(frozenset(row[2] for row in found))
-    seqs = [row[1] for row in found if row[2] in tasks][: max(0, limit)]
+    choice = asked.choose(frozenset(row[2] for row in found))
+    seqs = [row[1] for row in found if row[2] in choice.tasks][: max(0, choice.most)]
     return Taken(_taken(transaction, seqs, asked.holder), gone)
 
 

@@ -35,6 +35,11 @@ class CoreShares:
         return max(0, self.cores - self.beside - sum(self._mapping.values()))
 
     @property
+    def for_plain(self) -> int:
+        """Cores that jobs with processes of their own leave to those in the pool."""
+        return max(0, self.cores - len(self._single) - sum(self._mapping.values()))
+
+    @property
     def free(self) -> int:
         """How many more jobs may begin."""
         return self.unused or int(bool(self._mapping) and self.beside == 0)

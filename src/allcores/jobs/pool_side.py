@@ -31,6 +31,9 @@ MOST_AHEAD = 256
 RESTART_S = (0.5, 30.0)
 #: seconds before its deadline in which it is seen to what a call has started; looks are every 0.25 s
 NEAR_S = 0.75
+#: Seconds that each worker has been at its job, after which what waits behind them is given back: it was claimed
+#: because jobs were short so far, and the next one to begin may be another. Less gives back what begins in a moment
+LONG_S = 0.5
 #: how much a job's time counts in the mean
 _SHARE = 0.1
 
@@ -48,9 +51,10 @@ class PlainCall:
         future: Of its call.
         timeout: Seconds that it may take.
         begun: When it was handed to the pool, by the monotonic clock.
-        ending_for: Why it is being ended ("cancel", "drain"); None: it is not.
+        ending_for: Why it is being ended ("cancel", "drain", "ahead"); None: it is not.
         ending: Processes that have to be gone for that.
         below: What its worker had started when that was looked at last.
+        met: A worker may have begun it by the time its end was asked for.
         searched: All that it started was looked for, now that its worker is gone.
         told_pid: The process that the store knows of.
     """
@@ -62,6 +66,7 @@ class PlainCall:
     ending_for: str | None = None
     ending: set[int] = field(default_factory=set)
     below: set[descendants.Process] = field(default_factory=set)
+    met: bool = False
     searched: bool = False
     told_pid: int | None = None
 
@@ -95,6 +100,8 @@ class PoolSide:
         self._done: deque[PlainCall] = deque()
         #: mean seconds of a job; long until it is known to be short
         self.mean_s = 0.2
+        #: all workers are at long jobs: nothing is claimed ahead until one of these has ended
+        self._long = False
         self.trouble = ""
         self._restart_at = 0.0
         self._restarts = 0
@@ -107,7 +114,7 @@ class PoolSide:
     @property
     def ahead(self) -> int:
         """How many more short jobs than workers may be in the pool."""
-        return min(MOST_AHEAD, int(AHEAD_S * self.workers / max(self.mean_s, 1e-4)))
+        return 0 if self._long else min(MOST_AHEAD, int(AHEAD_S * self.workers / max(self.mean_s, 1e-4)))
 
     def start(self) -> None:
         """Start the workers. Raises: PoolTrouble."""
@@ -170,6 +177,7 @@ class PoolSide:
             if call.ending_for is not None or self.calls.get(call.claim.job.id) is not call:
                 continue
             del self.calls[call.claim.job.id]
+            self._long = False
             error = call.future.exception()
             if error is None or isinstance(error, plain_call.TaskFailed):
                 answer = Answer(*(call.future.result() if error is None else error.args[0]))
@@ -187,12 +195,20 @@ class PoolSide:
                 yield call, plain_call.failure(error)
 
     def end(self, job: str, why: str) -> bool:
-        """End an attempt; `gone` tells when that is so. False if it is ended already."""
+        """End an attempt; `gone` tells when that is so. False if it is ended already.
+
+        Args:
+            job: Its id.
+            why: "ahead" ends none that a worker has begun.
+        """
         call = self.calls.get(job)
         if call is None or call.ending_for is not None:
             return False
         before = self.where().get(job)
         if before is not None:
+            if why == "ahead":
+                return False
+            call.met = True
             call.below |= descendants.below(*before, call.mark)
         call.ending_for = why
         if not call.future.cancel():
@@ -203,6 +219,7 @@ class PoolSide:
         if self._pool is not None:
             # One that began in this moment is among those that are being ended.
             call.ending |= {each.pid for each in self._pool.worker_status() if each.pid and each.state == "ending"}
+        call.met = call.met or bool(call.ending)
         return True
 
     def gone(self) -> list[PlainCall]:
@@ -217,6 +234,7 @@ class PoolSide:
             job = call.claim.job.id
             place = where.get(job)
             if place is not None:
+                call.met = True
                 call.ending.add(place)
             # A worker that had done with it in the moment of the cancel is not ended for it, and lives on.
             call.ending = {
@@ -226,7 +244,7 @@ class PoolSide:
             }
             if call.ending or place is not None:
                 continue
-            if not call.searched:
+            if call.met and not call.searched:
                 call.searched = True
                 call.below |= descendants.marked(call.claim.job.id, call.claim.attempt)
             if not descendants.kill(call.below):
@@ -244,6 +262,20 @@ class PoolSide:
             call = self.calls.get(job)
             if call is not None and call.timeout is not None and call.timeout - seconds < NEAR_S:
                 call.below |= descendants.below(pid, seconds, call.mark)
+
+    def overtaken(self, where: Mapping[str, tuple[int, float]]) -> list[str]:
+        """Jobs that were claimed ahead and wait behind long ones: they are to be given back.
+
+        Args:
+            where: What `where` said a moment ago.
+        """
+        at_work = [seconds for job, (_, seconds) in where.items() if job in self.calls]
+        if len(at_work) < self.workers or min(at_work) < LONG_S:
+            return []
+        self._long = True
+        begun = time.monotonic() - LONG_S
+        calls = [call for call in self.calls.values() if call.ending_for is None and call.begun < begun]
+        return [call.claim.job.id for call in calls if call.claim.job.id not in where and not call.future.done()]
 
     def _kill_rest(self, call: PlainCall) -> None:
         """What a call started, and what left its worker's group: that ends with it otherwise."""

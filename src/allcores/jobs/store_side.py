@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from allcores.jobs import ends, queries
-from allcores.jobs.claims import Choose
+from allcores.jobs.claims import Choice, Choose
 from allcores.jobs.errors import BadJob
 from allcores.jobs.model import Claim, Finished, JobError, State
 from allcores.jobs.plain_call import failure
@@ -131,7 +131,7 @@ class StoreSide:
             self._strays = False
         tries = 0
 
-        def counted(waiting: frozenset[str]) -> tuple[int, Collection[str]]:
+        def counted(waiting: frozenset[str]) -> Choice:
             nonlocal tries
             tries += 1
             return choose(waiting)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from allcores.errors import TaskTimeout, WorkerLost
 from allcores.jobs import decisions, health, stacks, wake
+from allcores.jobs.claims import Choice
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
@@ -341,7 +342,7 @@ class Supervisor:
         if not side.has_something:
             if found is None:
                 return False
-            if self._choose(frozenset(self.registry) if found.due else found.waiting)[0] < 1:
+            if self._choose(frozenset(self.registry) if found.due else found.waiting).most < 1:
                 return True
         done = side.exchange(self._choose, self._at_work)
         self._begin(done.claims, now)
@@ -365,25 +366,29 @@ class Supervisor:
         yield from (call.claim for call in self._pool.calls.values())
         yield from (process.claim for process in self._processes.processes.values())
 
-    def _choose(self, waiting: frozenset[str]) -> tuple[int, frozenset[str]]:
-        """How many jobs to claim, and of which tasks, of those that have jobs waiting."""
+    def _choose(self, waiting: frozenset[str]) -> Choice:
+        """What to claim, of tasks that have jobs waiting."""
         if self._losing:
             self._losing &= self._pool.calls.keys() | self._processes.processes.keys()
         if self._stopping or self._processes.wanting or self._losing:
-            return 0, frozenset()
+            return Choice(0, ())
         self._count_plain()
-        room = self._shares.free
+        cores = self._shares.free
         wanted = waiting & self.registry.keys()
         if not self._pool.usable:
             wanted &= self._with_job
-        if room > 0 and wanted & self._with_job:
-            # By priority among all of them: as many as have a core now.
-            return room, wanted
-        plain = wanted - self._with_job
-        if plain:
-            ahead = self._pool.ahead if self.store.claims_ahead else 0
-            room += ahead - max(0, len(self._pool.calls) - self._shares.cores)
-        return (room, plain) if plain else (0, plain)
+        alone = wanted & self._with_job
+        # With nothing but those there is nothing to claim ahead.
+        ahead = self._ahead() if wanted > alone else 0
+        return Choice(cores + ahead if wanted else 0, wanted, alone, cores)
+
+    def _ahead(self) -> int:
+        """How many short jobs may be claimed now that have no core yet."""
+        left = self._shares.for_plain
+        # All workers of the pool run what is in it: where others have the cores, it is to hold no more than those left.
+        if not self.store.claims_ahead or left < self._shares.cores - 1:
+            return 0
+        return max(0, self._pool.ahead - max(0, len(self._pool.calls) - left))
 
     def _count_plain(self) -> None:
         self._shares.plain = min(len(self._pool.calls), self._shares.cores)
@@ -418,6 +423,8 @@ class Supervisor:
         """Tell the store, if it is usable, which process runs which job, so that its death counts; further duties."""
         where = self._pool.where()
         self._pool.look_below(where)
+        for job in self._pool.overtaken(where):
+            self._pool.end(job, "ahead")
         if not usable:
             return
         calls = [(call, pid) for job, (pid, _) in where.items() if (call := self._pool.untold(job, pid)) is not None]

@@ -263,6 +263,11 @@ def wait_with_job(job, bell: str, gate: str) -> str:  # type: ignore[no-untyped-
     return "done"
 
 
+@task
+def pid_with_job(job) -> int:  # type: ignore[no-untyped-def]
+    return os.getpid()
+
+
 def hold_item(path: str) -> str:
     return hold(path)
 

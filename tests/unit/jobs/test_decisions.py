@@ -106,6 +106,18 @@ def test_a_job_that_maps_gets_what_is_free_and_one_may_run_beside_it() -> None:
     assert shares.free == 3
 
 
+def test_cores_that_are_left_for_the_pool() -> None:
+    shares = CoreShares(4)
+    shares.plain = 2
+    assert shares.for_plain == 4
+    shares.begin("a")
+    assert shares.for_plain == 3
+    shares.plain = 0
+    shares.grant("a")
+    shares.begin("b")
+    assert shares.for_plain == 0
+
+
 def test_two_that_map_do_not_wait_for_each_other() -> None:
     shares = CoreShares(2)
     shares.begin("a")

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from allcores.jobs import ends
+from allcores.jobs.claims import Choice
 from allcores.jobs.database import Database
 from allcores.jobs.model import Finished, State, Submission
 from allcores.jobs.store import JobStore
@@ -32,10 +33,10 @@ def test_what_is_told_to_somebody_waits_for_the_disk_and_a_claim_alone_does_not(
     with JobStore.open(tmp_path / "jobs.sqlite") as store, store.become_supervisor():
         store.submit_many([Submission("f", {})] * 2)
         assert levels[-1] == full
-        (claim,) = store.exchange([], [], lambda _: (1, ["f"])).claims
+        (claim,) = store.exchange([], [], lambda _: Choice(1, ["f"])).claims
         assert levels[-1] == normal
         end = Finished(State.SUCCEEDED)
-        done = store.exchange([(claim, end, ends.checked(end))], [], lambda _: (1, ["f"]))
+        done = store.exchange([(claim, end, ends.checked(end))], [], lambda _: Choice(1, ["f"]))
         assert levels[-1] == full and done.held == [True] and len(done.claims) == 1
         assert store.exchange([], done.claims, None).claims == []
         assert levels[-1] == normal and store.counts().by_state[State.QUEUED] == 1
@@ -52,3 +53,19 @@ def test_claims_that_nobody_has_are_given_back(store: JobStore) -> None:
         assert states == {State.SUCCEEDED: 1, State.QUEUED: 1, State.CANCELLED: 1}
         (again,) = store.claim(3, ["f"])
         assert (again.job.attempts, again.job.crashes) == (0, 0)
+
+
+def test_nothing_is_claimed_ahead_of_what_needs_a_core_at_once(store: JobStore) -> None:
+    """Behind the jobs that have a core the first of these is the last look: it would be passed by for ever."""
+    store.submit_many([Submission(task, {}) for task in ("short", "short", "alone", "short")])
+    store.submit("alone", {}, priority=-1)
+
+    def claimed(cores: int) -> list[str]:
+        choice = Choice(10, ["short", "alone"], alone=["alone"], cores=cores)
+        return [each.job.task for each in store.exchange([], [], lambda _: choice).claims]
+
+    with store.become_supervisor():
+        assert claimed(1) == ["short", "short"]
+        assert claimed(0) == []
+        assert claimed(1) == ["alone", "short"]
+        assert claimed(1) == ["alone"]

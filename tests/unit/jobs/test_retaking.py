@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from allcores.jobs import JobStore, State, schema
+from allcores.jobs.claims import Choice
 from allcores.jobs.leases import LeaseLost
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.shared_store import SharedStore
@@ -59,7 +60,7 @@ def test_one_of_several_looks_at_its_own_claims_alone(where: str) -> None:
             store.become_supervisor()
             for _ in range(2):
                 store.deliver(client.submit("f", {}).job.id)
-            claims.append(store.exchange([], [], lambda waiting: (9, waiting)).claims)
+            claims.append(store.exchange([], [], lambda waiting: Choice(9, waiting)).claims)
         (stands, undone), (other, lost) = claims
         undo(client, undone)
         queue_again(client, lost)

@@ -8,6 +8,7 @@ import pytest
 from tests.process.jobs.conftest import until
 
 from allcores.jobs import JobStore, State, delivery_queries
+from allcores.jobs.claims import Choice
 from allcores.jobs.leases import LeaseLost
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.shared_store import SharedStore
@@ -19,7 +20,7 @@ def claimed(store: SharedStore, *ids: str, limit: int = EVERY) -> list[Claim]:
     """What a supervisor is given after these deliveries."""
     for id in ids:
         store.deliver(id)
-    return store.exchange([], [], lambda waiting: (limit, waiting)).claims
+    return store.exchange([], [], lambda waiting: Choice(limit, waiting)).claims
 
 
 def test_each_job_is_claimed_by_one_of_them_and_only_where_it_was_delivered(where: str) -> None:
@@ -71,7 +72,7 @@ def test_a_lease_that_was_taken_away_claims_nothing_even_before_its_holder_knows
         two.lead()
         two.recover_lost({one.holder: 0})
         one.deliver(client.submit("f", {}).job.id)
-        done = one.exchange([], [], lambda waiting: (EVERY, waiting))
+        done = one.exchange([], [], lambda waiting: Choice(EVERY, waiting))
         assert isinstance(done.error, LeaseLost) and done.claims == []
         assert client.counts().by_state[State.QUEUED] == 1
 

@@ -1,0 +1,74 @@
+"""Which job begins next: by priority, also where short jobs are claimed by the dozen before they have a core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
+
+from allcores.jobs import JobFilter, State
+
+
+def learn_that_jobs_are_short(running: Running) -> None:
+    """From now on some dozens of jobs are claimed ahead."""
+    queue = running.queue
+    for each in queue.submit_all([queue.submission("add", {"a": n}) for n in range(300)]):
+        queue.wait(each.job.id, PATIENCE_S)
+
+
+def at_work(running: Running, path: Path, count: int = 2) -> list[str]:
+    """Jobs that hold their cores until the file is there."""
+    jobs = [running.queue.submit("hold", {"path": str(path)}).id for _ in range(count)]
+    until(lambda: len(lines(f"{path}.pids")) == count)
+    return jobs
+
+
+def test_short_jobs_do_not_pass_one_with_a_process_of_its_own(running: Running, tmp_path: Path) -> None:
+    """It comes first by its priority, and needs a core that short jobs would take again and again."""
+    learn_that_jobs_are_short(running)
+    at_work(running, tmp_path / "t")
+    queue = running.queue
+    *short, alone = queue.submit_all(
+        [*(queue.submission("add", {"a": n}) for n in range(50)), queue.submission("pid_with_job", priority=1)]
+    )
+    (tmp_path / "t").touch()
+    began = queue.wait(alone.job.id, PATIENCE_S).started
+    for each in short:
+        job = queue.wait(each.job.id, PATIENCE_S)
+        assert began is not None and job.started is not None and job.started >= began
+
+
+def test_what_was_claimed_ahead_and_waits_behind_long_jobs_is_given_back(running: Running, tmp_path: Path) -> None:
+    """Jobs were short so far, and these are not: one that is urgent comes before those that have not begun."""
+    learn_that_jobs_are_short(running)
+    path = tmp_path / "t"
+    queue = running.queue
+    held = queue.submit_all([queue.submission("hold", {"path": str(path)}) for _ in range(30)])
+    until(lambda: len(lines(f"{path}.pids")) == 2)
+    until(lambda: running.store.counts().by_state[State.RUNNING] == 2, "the others are in the queue again")
+    first = {each.id for each in running.store.page(JobFilter(states=(State.RUNNING,))).jobs}
+    urgent = queue.submit("add", {"a": 1}, priority=1)
+    path.touch()
+    began = queue.wait(urgent.id, PATIENCE_S).started
+    for each in held:
+        job = queue.wait(each.job.id, PATIENCE_S)
+        assert (job.result, job.attempts, job.crashes) == ("held", 1, 0)
+        assert began is not None and job.started is not None
+        assert job.id in first or job.started >= began
+    assert len(lines(f"{path}.pids")) == 30, "each began once"
+
+
+def test_one_job_runs_beside_a_map_on_all_cores_and_no_more(tmp_path: Path) -> None:
+    """The pool has a worker for each core: were short jobs claimed ahead, all of these would run."""
+    with Running(tmp_path, workers=4) as running:
+        learn_that_jobs_are_short(running)
+        mapping = running.queue.submit("hold_with_job", {"path": str(tmp_path / "m")})
+        until(lambda: len(lines(tmp_path / "m.pids")) == 4, "its process, what it started, and two items")
+        queue = running.queue
+        jobs = queue.submit_all([queue.submission("hold", {"path": str(tmp_path / "t")}) for _ in range(10)])
+        until(lambda: lines(tmp_path / "t.pids"))
+        assert running.store.counts().by_state[State.RUNNING] == 2
+        (tmp_path / "t").touch()
+        (tmp_path / "m").touch()
+        for each in [*(each.job.id for each in jobs), mapping.id]:
+            assert queue.wait(each, PATIENCE_S).state == "succeeded"
