@@ -34,6 +34,9 @@ class SupervisorOfProcess:
         self._pipe = pipe
         self._granted = threading.Semaphore(0)
         self._cores = 1
+        #: maps of this job that are at work: threads of a task may map at the same time
+        self._maps = 0
+        self._sharing = threading.Lock()
         self.job: RunningJob | None = None
         self._draining = False
         threading.Thread(target=self._listen, name="allcores-supervisor", daemon=True).start()
@@ -45,14 +48,20 @@ class SupervisorOfProcess:
             job.drain()
 
     def cores(self) -> int:
-        """Ask for cores; waits for the answer, which comes soon."""
-        self._pipe.send(op="cores")
-        self._granted.acquire()
-        return self._cores
+        """Ask for cores; waits for the answer, which comes soon. Maps at the same time are given the same ones."""
+        with self._sharing:
+            if not self._maps:
+                self._pipe.send(op="cores")
+                self._granted.acquire()
+            self._maps += 1
+            return self._cores
 
     def give_back(self) -> None:
-        """The cores are free again."""
-        self._pipe.send(op="give_back")
+        """A map is done; after the last one at work the cores are free again."""
+        with self._sharing:
+            self._maps -= 1
+            if not self._maps:
+                self._pipe.send(op="give_back")
 
     def report(self, progress: dict[str, Any]) -> None:
         """How far it is."""

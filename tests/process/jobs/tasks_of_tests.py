@@ -268,6 +268,26 @@ def pid_with_job(job) -> int:  # type: ignore[no-untyped-def]
     return os.getpid()
 
 
+@task
+def maps_in_threads(job, n: int) -> list[int]:  # type: ignore[no-untyped-def]
+    """Two maps at the same time: both threads ask for cores before one of them has any."""
+    import threading
+
+    sums: list[int] = []
+    begin = threading.Barrier(2)
+
+    def one() -> None:
+        begin.wait()
+        sums.append(sum(job.map(square, range(n))))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return sums
+
+
 def hold_item(path: str) -> str:
     return hold(path)
 

@@ -72,3 +72,9 @@ def test_one_job_runs_beside_a_map_on_all_cores_and_no_more(tmp_path: Path) -> N
         (tmp_path / "m").touch()
         for each in [*(each.job.id for each in jobs), mapping.id]:
             assert queue.wait(each, PATIENCE_S).state == "succeeded"
+
+
+def test_threads_of_a_task_map_at_the_same_time(running: Running) -> None:
+    job = running.run("maps_in_threads", {"n": 10})
+    assert (job.state, job.result) == ("succeeded", [285, 285])
+    assert running.run("with_job", {"n": 10}).result == 285, "the cores were given back"
