@@ -44,6 +44,7 @@ class JobProcess:
         deadline: When these are used up, by the monotonic clock; None: never, or they have not begun.
         ready: It has loaded the tasks.
         wants_cores: Since when it waits for cores; None: it does not.
+        takes_less_until: So long it is given what is free, and does not wait for more: it has just waited in vain.
         answer: What it said last; None: nothing.
         drained: It has stopped its runs, to be gone on with.
         ended_for: Why it is being ended: "cancel", "deadline", "drain", "boot"; None: it is not.
@@ -63,6 +64,7 @@ class JobProcess:
     deadline: float | None = None
     ready: bool = False
     wants_cores: float | None = None
+    takes_less_until: float = 0.0
     answer: Answer | None = None
     drained: bool = False
     ended_for: str | None = None

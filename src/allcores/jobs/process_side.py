@@ -18,6 +18,9 @@ from allcores.jobs.plain_call import Answer
 
 #: seconds for which a job that wants to map waits for cores that others are about to give back
 GRANT_S = 2.0
+#: ... and after it did so in vain, for which it waits no more: a task may map again and again, and others begin
+#: nothing while it waits. Larger costs its maps cores that come free, smaller costs all jobs time
+VAIN_S = 20.0
 #: seconds that a process may take to end after its last word
 LAST_S = 1.0
 #: seconds in which what it left behind is gone, once that was killed
@@ -110,7 +113,10 @@ class ProcessSide:
         for job, process in self.processes.items():
             if process.wants_cores is not None:
                 most = self._shares.could_have(job) >= self._shares.cores
-                if most or now - process.wants_cores >= GRANT_S:
+                waited = now - process.wants_cores >= GRANT_S
+                if most or waited or now < process.takes_less_until:
+                    if waited and not most:
+                        process.takes_less_until = now + VAIN_S
                     process.wants_cores = None
                     process.tell(op="granted", cores=self._shares.grant(job))
             if process.deadline is not None and now >= process.deadline and process.answer is None:

@@ -18,7 +18,7 @@ import pytest
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.job_processes import JobProcess
 from allcores.jobs.messages import MessagePipe
-from allcores.jobs.process_side import ProcessSide
+from allcores.jobs.process_side import GRANT_S, VAIN_S, ProcessSide
 
 
 class Side:
@@ -67,6 +67,30 @@ def test_the_end_of_a_long_job_takes_no_seconds_of_another(side: Side) -> None:
     side.processes.watch(time.monotonic())
     assert new.ended_for is None
     assert new.deadline is not None and new.deadline >= before + 60.0
+
+
+def test_who_waited_for_cores_in_vain_does_not_do_so_for_each_of_its_maps(side: Side) -> None:
+    """Another job has the other core for long; while one waits, no job begins at all."""
+    side.begin("long")
+    process, its = side.begin("maps")
+
+    def asked_at(now: float) -> tuple[bool, bool]:
+        """Whether it waits a moment after it has asked, and when it has waited for its share of seconds."""
+        its.send(op="cores")
+        side.processes.hear()
+        process.wants_cores = now
+        waits = []
+        for later in (0.0, GRANT_S + 0.1):
+            side.processes.watch(now + later)
+            waits.append(side.processes.wanting)
+        its.send(op="give_back")
+        side.processes.hear()
+        return waits[0], waits[1]
+
+    now = time.monotonic()
+    assert asked_at(now) == (True, False)
+    assert asked_at(now + 3.0) == (False, False)
+    assert asked_at(now + 2 * VAIN_S) == (True, False)
 
 
 def test_seconds_for_which_all_was_stopped_are_no_part_of_a_timeout(side: Side) -> None:
