@@ -22,6 +22,10 @@ from allcores.jobs.errors import SchemaTooNew, StoreError
 
 #: operations in one transaction at most: others, and readers of the log, wait no longer for their turn
 MOST = 512
+#: seconds at most between two transactions that are parts of one thing, for those of other processes
+PAUSE_S = 0.05
+#: ... which are that part of what the one before took: a larger part lets others wait less, and takes longer for all
+PAUSE_PARTS = 4
 _VERSION = str(schema.VERSION)
 P = TypeVar("P")
 R = TypeVar("R")
@@ -103,6 +107,27 @@ class _Operation:
     error: Exception | None = None
 
 
+class Pause:
+    """Between transactions that are parts of one thing, others have some time.
+
+    SQLite has no queue of those who wait for its lock: they try again now and then, up to ten times a second, and one
+    that takes it again at once keeps all of them out until they give up. PostgreSQL serves them in turn.
+
+    Args:
+        database: Where they are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._wanted = database.dialect == "sqlite"
+        self._begun: float | None = None
+
+    def before(self) -> None:
+        """The next one is about to begin; before the first one nothing happens."""
+        if self._begun is not None and self._wanted:
+            time.sleep(min((time.monotonic() - self._begun) / PAUSE_PARTS, PAUSE_S))
+        self._begun = time.monotonic()
+
+
 class GroupCommit:
     """Takes operations from any thread.
 
@@ -138,7 +163,9 @@ class GroupCommit:
         mine = [_Operation(handler, payload, durable) for handler, payload in operations]
         try:
             self._waiting.extend(mine)
+            pause = Pause(self._database)
             while mine and not mine[-1].done:
+                pause.before()
                 with self._turn:
                     if not mine[-1].done and not self._commit_some():
                         # It waits no more, and nobody is at it: who had it was interrupted before it could say so.

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 
 from allcores.jobs import actions, schema
 from allcores.jobs.errors import BadJob
-from allcores.jobs.group_commit import Transaction
+from allcores.jobs.group_commit import Pause, Transaction
 from allcores.jobs.model import Changed, Snapshot
 from allcores.jobs.rows import check_name, dumps
 from allcores.jobs.store_reading import StoreReading
@@ -53,7 +53,11 @@ class StoreActions(StoreReading):
             UndoExpired: It is gone for good.
         """
         ids: list[str] = []
-        while some := self._commits.run(actions.bring_back, audit):
+        pause = Pause(self._database)
+        while True:
+            pause.before()
+            if not (some := self._commits.run(actions.bring_back, audit)):
+                break
             ids += some
         with self._database.reading() as connection:
             table = schema.audit
@@ -82,9 +86,11 @@ class StoreActions(StoreReading):
         audit = self._commits.run(actions.write_down, (by, name, 0, actions.described(which)))
         changed: list[str] = []
         skipped = 0
+        pause = Pause(self._database)
         if isinstance(which, Snapshot):
             beyond: int | None = None
             while True:
+                pause.before()
                 some, missed, beyond = self._commits.run(actions.portion_of_snapshot, (act, which, beyond, audit))
                 changed += some
                 skipped += missed
@@ -94,6 +100,7 @@ class StoreActions(StoreReading):
         else:
             ids = list(dict.fromkeys(which))
             for start in range(0, len(ids), actions.PORTION):
+                pause.before()
                 portion = ids[start : start + actions.PORTION]
                 done: list[str] = self._commits.run(actions.portion_of_ids, (act, portion, audit))
                 changed += done

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
 from tests.process.waiting import PATIENCE_S
 
-from allcores.jobs import checkpoints, group_commit, schema
+from allcores.jobs import actions, checkpoints, group_commit, schema
 from allcores.jobs.errors import StoreBusy, StoreError
 from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.location import locate
+from allcores.jobs.model import JobFilter, Submission
 from allcores.jobs.opening import opened
 from allcores.jobs.store import JobStore
 
@@ -263,3 +267,30 @@ def test_a_log_that_cannot_be_moved_fails_no_commit(
         while not moves:
             store.submit("f", {})
         assert store.counts().total == store.last_change == 64
+
+
+def test_what_is_done_in_portions_lets_others_have_their_turn(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has no queue for its lock: who takes it again at once keeps other processes out until they give up."""
+    moments, pauses = itertools.count(step=0.25), list[float]()
+    clock = SimpleNamespace(monotonic=lambda: next(moments), time=time.time, sleep=pauses.append)
+    monkeypatch.setattr(group_commit, "time", clock)
+    expected = [group_commit.PAUSE_S] * 2 if store.is_on_this_machine else []
+
+    def paused() -> list[float]:
+        found = pauses[:]
+        pauses.clear()
+        return found
+
+    submitted = store.submit_many([Submission("f", {})] * (2 * group_commit.MOST + 10))
+    assert paused() == expected
+    ids = [each.job.id for each in submitted[: 2 * actions.PORTION + 1]]
+    assert store.cancel(ids, "ann").count == len(ids)
+    assert paused() == expected
+    assert store.cancel(store.snapshot(JobFilter()), "ann").count == len(submitted) - len(ids)
+    assert paused() == expected
+    deleted = store.delete(ids, "ann")
+    assert paused() == expected
+    assert store.undelete(deleted.audit, "ann").count == len(ids)
+    assert len(paused()) == len(expected) + int(store.is_on_this_machine)
+    store.submit("f", {})
+    assert paused() == []
