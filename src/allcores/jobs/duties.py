@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from allcores.jobs import job_files, uploads
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import BadJob, KeyConflict
-from allcores.jobs.schedules import Seen, due, looked_until, next_time
+from allcores.jobs.schedules import KIND, as_seen, due, looked_until, next_time, seen_in_file, seen_until
 from allcores.system import own_files
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class ScheduleDuty(Duty):
     def __init__(self, store: JobStore, registry: Registry) -> None:
         self._store = store
         self._tasks = [each for each in registry.values() if each.schedule is not None]
-        self._seen = Seen(store.folder)
         self._at = 0.0
-        self._moments: dict[str, float] = {}
+        #: until when each task's times were looked at; None: that was not read yet
+        self._moments: dict[str, float] | None = None
         self._written = 0.0
 
     def look(self, wall: float, *, stopping: bool) -> bool:
@@ -61,12 +61,11 @@ class ScheduleDuty(Duty):
         if stopping or abs(wall - self._at) < SCHEDULES_S:
             return False
         self._at = wall
+        if self._moments is None:
+            self._moments = self._read(wall)
         fired = False
         for task in self._tasks:
-            seen = self._moments.get(task.name)
-            if seen is None:
-                seen = self._moments[task.name] = self._seen.until(task, wall)
-            seen = looked_until(seen, wall)
+            seen = looked_until(self._moments[task.name], wall)
             for firing in due(task, seen, wall):
                 try:
                     self._store.submit(
@@ -85,10 +84,24 @@ class ScheduleDuty(Duty):
                 fired = True
             self._moments[task.name] = max(seen, wall)
         if self._tasks and (fired or abs(wall - self._written) >= WRITE_S):
+            self._store.change_records(
+                KIND, {task.name: as_seen(task, self._moments[task.name]) for task in self._tasks}
+            )
             self._written = wall
-            with contextlib.suppress(OSError):
-                self._seen.put({task.name: (task.schedule or "", self._moments[task.name]) for task in self._tasks})
         return fired
+
+    def _read(self, wall: float) -> dict[str, float]:
+        """Until when each task's times were looked at; one that is new begins now."""
+        if not self._tasks:
+            return {}
+        # What is in the file is older than what is in the store.
+        known = {**seen_in_file(self._store.folder), **self._store.records(KIND)}
+        found = {task.name: seen_until(task, known) for task in self._tasks}
+        return {name: wall if seen is None else seen for name, seen in found.items()}
+
+    def put_down(self) -> None:
+        """See Duty: another one looks at the times from now on."""
+        self._moments = None
 
     def next_times(self) -> dict[str, float]:
         """When each is due next."""

@@ -21,7 +21,6 @@ from typing import Any
 from cronsim import CronSim
 
 from allcores.jobs.tasks import Task
-from allcores.system import own_files
 
 #: most times that are made up for with catch_up="all"
 MOST_CAUGHT_UP = 100
@@ -29,7 +28,10 @@ MOST_CAUGHT_UP = 100
 LATE_S = 60.0
 #: seconds that a clock may be behind what was looked at: one that is set back by no more waits until it is there again
 AHEAD_S = 2 * 3_600.0
-#: in the store's folder: until when each schedule was looked at
+#: the kind of the store's records that say until when each schedule was looked at: what was missed is made up for by
+#: whichever supervisor comes next, wherever
+KIND = "schedule"
+#: in the store's folder: where earlier versions said so
 FILE = "schedules.json"
 
 
@@ -157,32 +159,29 @@ def due(task: Task, seen: float, now: float) -> list[Firing]:
     return [Firing(task.name, at, f"schedule:{task.name}:{int(at)}") for at in times]
 
 
-class Seen:
-    """Until when each schedule was looked at, kept in a file: so that what was missed can be made up for."""
+def seen_until(task: Task, known: Mapping[str, Any]) -> float | None:
+    """Until when a task's times were looked at; None if it or its schedule is new.
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._path = os.path.join(os.fspath(folder), FILE)
-        self._times: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError), open(self._path, encoding="utf-8") as file:
-            found = json.load(file)
-            self._times = found if isinstance(found, dict) else {}
+    Args:
+        task: With a schedule.
+        known: What `as_seen` made, by task, as it was kept.
+    """
+    found = known.get(task.name)
+    if isinstance(found, dict) and found.get("schedule") == task.schedule:
+        at = found.get("seen")
+        if isinstance(at, (int, float)):
+            return float(at)
+    return None
 
-    def until(self, task: Task, now: float) -> float:
-        """The moment for a task; now, if it or its schedule is new."""
-        known = self._times.get(task.name)
-        if isinstance(known, dict) and known.get("schedule") == task.schedule:
-            at = known.get("seen")
-            if isinstance(at, (int, float)):
-                return float(at)
-        self._times[task.name] = {"schedule": task.schedule, "seen": now}
-        return now
 
-    def put(self, looked_at: Mapping[str, tuple[str, float]]) -> None:
-        """Write down tasks with their schedule and moment. Raises: OSError."""
-        for name, (schedule, seen) in looked_at.items():
-            self._times[name] = {"schedule": schedule, "seen": seen}
-        new = f"{self._path}.new"
-        own_files.remove_own_file(new)
-        with open(own_files.create(new), "w", encoding="utf-8") as file:
-            json.dump(self._times, file)
-        os.replace(new, self._path)
+def as_seen(task: Task, until: float) -> dict[str, Any]:
+    """That a task's times were looked at until a moment, as it is kept."""
+    return {"schedule": task.schedule, "seen": until}
+
+
+def seen_in_file(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What earlier versions kept of that in a file; {} if there is none."""
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, FILE), encoding="utf-8") as file:
+        found = json.load(file)
+        return found if isinstance(found, dict) else {}
+    return {}

@@ -24,7 +24,7 @@ from allcores.jobs.duties import ScheduleDuty
 from allcores.jobs.errors import StoreError
 from allcores.jobs.given_text import is_web_address
 from allcores.jobs.model import Submission
-from allcores.jobs.schedules import Seen
+from allcores.jobs.schedules import KIND, as_seen
 from allcores.jobs.tasks import task_of
 
 
@@ -41,7 +41,7 @@ def test_each_time_fires_once(tmp_path: Path) -> None:
         start = 1_800_000_000.0  # a whole minute
         ScheduleDuty(store, registry).look(start - 1, stopping=False)
         duty = ScheduleDuty(store, registry)
-        Seen(store.folder).put({"minutely": ("* * * * *", start - 1)})
+        store.put_record(KIND, "minutely", as_seen(found, start - 1))
         for each in (duty, ScheduleDuty(store, registry)):
             each.look(start + 0.5, stopping=False)
             each.look(start + 1.5, stopping=False)
@@ -65,7 +65,7 @@ def test_a_clock_that_was_a_year_ahead_is_put_right_and_schedules_go_on(tmp_path
         running = ScheduleDuty(store, Registry([found]))
         for wall in (start - 1, start + 0.5, ahead - 1, ahead + 0.5):
             running.look(wall, stopping=False)
-        Seen(store.folder).put({"minutely": ("* * * * *", ahead + 0.5)})
+        store.put_record(KIND, "minutely", as_seen(found, ahead + 0.5))
         before = len(store.page(JobFilter(task="minutely")).jobs)
         for number, duty in enumerate((running, ScheduleDuty(store, Registry([found])))):
             duty.look(start + 30 + number * 60, stopping=False)
@@ -73,6 +73,39 @@ def test_a_clock_that_was_a_year_ahead_is_put_right_and_schedules_go_on(tmp_path
         keys = [job.key for job in store.page(JobFilter(task="minutely")).jobs]
         assert keys[:-before] == [f"schedule:minutely:{int(start) + 120}", f"schedule:minutely:{int(start) + 60}"]
         assert len(set(keys)) == len(keys)
+
+
+def test_schedules_go_on_from_what_an_earlier_version_kept(tmp_path: Path) -> None:
+    """It was in a file beside the store; a task that is new begins now."""
+    found = task_of(minutely)
+    assert found is not None
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        start = 1_800_000_000.0
+        (store.folder / "schedules.json").write_text(json.dumps({"minutely": as_seen(found, start - 1)}))
+        ScheduleDuty(store, Registry([found])).look(start + 20.0, stopping=False)
+        (job,) = store.page(JobFilter(task="minutely")).jobs
+        assert job.key == f"schedule:minutely:{int(start)}"
+        # From then on the store says so.
+        (store.folder / "schedules.json").write_text(json.dumps({"minutely": as_seen(found, start - 600)}))
+        ScheduleDuty(store, Registry([found])).look(start + 30.0, stopping=False)
+        assert len(store.page(JobFilter(task="minutely")).jobs) == 1
+
+
+def test_who_leads_again_goes_on_where_another_one_was(tmp_path: Path) -> None:
+    """What the other one fired, and somebody deleted, is not fired again."""
+    found = task_of(minutely)
+    assert found is not None
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        start = 1_800_000_000.0
+        first, other = (ScheduleDuty(store, Registry([found])) for _ in range(2))
+        first.look(start - 1, stopping=False)
+        first.put_down()
+        other.look(start + 1, stopping=False)
+        (job,) = store.page(JobFilter(task="minutely")).jobs
+        assert store.delete([job.id], "ann").count == 1
+        other.put_down()
+        first.look(start + 2, stopping=False)
+        assert store.page(JobFilter(task="minutely")).jobs == ()
 
 
 class Receiver:

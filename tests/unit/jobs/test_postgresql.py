@@ -10,10 +10,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from tests.process.jobs.postgresql import Server
 
-from allcores.jobs import commit_socket, supervisor_lock
+from allcores.jobs import Registry, commit_socket, supervisor_lock, task
 from allcores.jobs.database import WRITE_LOCK, Database
+from allcores.jobs.duties import ScheduleDuty
 from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
+from allcores.jobs.tasks import task_of
 
 
 @pytest.fixture
@@ -177,3 +179,22 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(StoreGone) as caught:
         JobStore.open(f"postgresql://anna:secret@/jobs?host={tmp_path}")
     assert "secret" not in str(caught.value)
+
+
+@task(schedule="* * * * *", timezone="UTC")
+def minutely() -> None: ...
+
+
+def test_a_supervisor_on_another_machine_makes_up_for_times_of_schedules(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has another folder: until when times were looked at is in the store."""
+    found = task_of(minutely)
+    assert found is not None
+    start = 1_800_000_000.0
+    for machine, wall in (("one", start - 1), ("two", start + 20)):
+        monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / machine))
+        with JobStore.open(url) as store:
+            ScheduleDuty(store, Registry([found])).look(wall, stopping=False)
+            keys = [job.key for job in store.page().jobs]
+    assert keys == [f"schedule:minutely:{int(start)}"]

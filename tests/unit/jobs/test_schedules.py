@@ -14,7 +14,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from allcores.jobs import Task, schedules, task
-from allcores.jobs.schedules import MOST_CAUGHT_UP, Seen, due, looked_until, next_time, times_between
+from allcores.jobs.schedules import (
+    MOST_CAUGHT_UP,
+    as_seen,
+    due,
+    looked_until,
+    next_time,
+    seen_in_file,
+    seen_until,
+    times_between,
+)
 from allcores.jobs.tasks import task_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -145,14 +154,20 @@ def test_an_hour_that_is_repeated() -> None:
     assert fired(one, seen, now) == ["25 02:30", "26 02:30"]
 
 
-def test_what_was_seen_is_kept(tmp_path: Path) -> None:
-    one = scheduled("0 * * * *")
-    seen = Seen(tmp_path)
-    assert seen.until(one, 100.0) == 100.0
-    assert seen.until(one, 200.0) == 100.0
-    seen.put({one.name: ("0 * * * *", 300.0)})
-    assert Seen(tmp_path).until(one, 400.0) == 300.0
-    # Another schedule begins anew.
-    assert Seen(tmp_path).until(scheduled("5 * * * *"), 400.0) == 400.0
-    (tmp_path / "schedules.json").write_text("{")
-    assert Seen(tmp_path).until(one, 500.0) == 500.0
+def test_what_was_seen_is_of_one_schedule() -> None:
+    one, other = scheduled("0 * * * *"), scheduled("5 * * * *")
+    known = {one.name: as_seen(one, 300.0)}
+    assert (seen_until(one, known), seen_until(one, {})) == (300.0, None)
+    assert seen_until(other, known) is None, "another schedule begins anew"
+    strange: list[Any] = [[], {"schedule": "0 * * * *"}, {"schedule": "0 * * * *", "seen": "x"}]
+    for odd in strange:
+        assert seen_until(one, {one.name: odd}) is None
+
+
+def test_what_earlier_versions_kept_in_a_file(tmp_path: Path) -> None:
+    assert seen_in_file(tmp_path) == {}
+    (tmp_path / "schedules.json").write_text('{"f": {"schedule": "0 * * * *", "seen": 300.0}}')
+    assert seen_in_file(tmp_path) == {"f": {"schedule": "0 * * * *", "seen": 300.0}}
+    for odd in ("{", "[]"):
+        (tmp_path / "schedules.json").write_text(odd)
+        assert seen_in_file(tmp_path) == {}
