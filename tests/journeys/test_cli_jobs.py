@@ -59,6 +59,16 @@ def test_submit_list_show_and_wait(jobs: Jobs) -> None:
     assert "not at an end yet" in jobs("wait", made["id"], "--timeout", "0.05", code=8)
 
 
+def test_a_task_that_is_not_known_here_has_retries_of_its_own(jobs: Jobs) -> None:
+    """As it has a deadline: both are known where it runs. What is given holds."""
+    made = json.loads(jobs("submit", "add", "a=1", "--json"))
+    assert (made["retries"], made["timeout"]) == (None, None)
+    assert "0 attempts (as many as its task says)" in jobs("show", made["id"])
+    given = json.loads(jobs("submit", "add", "a=1", "--retries", "0", "--json"))
+    assert given["retries"] == 0
+    assert "0 attempts (1 at most)" in jobs("show", given["id"])
+
+
 def test_a_time_and_an_address(jobs: Jobs) -> None:
     words = (
         "submit",

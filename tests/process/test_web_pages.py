@@ -470,6 +470,11 @@ def test_a_page_has_the_deadline_that_holds_and_the_attempt_that_runs(client: An
     assert fact(client, store.submit("square", {"n": 1}).job, "deadline") == "none"
     assert fact(client, store.submit("not there", {}, timeout=7).job, "deadline") == "7.00 s"
     assert fact(client, said, "attempts") == "0 of 3"
+    square = store.submit("square", {"n": 1}).job
+    assert app.extensions["allcores"].tasks["square"].retries == 2
+    assert fact(client, square, "attempts") == "0 of 3, as its task says"
+    assert fact(client, store.submit("not there", {}).job, "attempts") == "0, as its task says"
+    assert client.get(f"/submit/square?like={square.id}").status_code == 200
     with store.become_supervisor():
         store.claim(10, ["limited"])
         assert fact(client, said, "attempts") == "1 of 3"

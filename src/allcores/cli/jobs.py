@@ -182,7 +182,7 @@ def submit(
 
     VALUE is JSON where it can be read as such (3, true, [1, 2]), else a text. With --tasks (a file or module, or
     $ALLCORES_TASKS) arguments are checked here against the task's signature, and options that are not given are the
-    task's own; without, the supervisor checks them before it runs the job.
+    task's own; without, the supervisor checks them before it runs the job, and knows the task's deadline and retries.
     """
     if as_machine:
         check_stdout()
@@ -206,7 +206,7 @@ def submit(
         tags=tuple(dict.fromkeys(tags)),
         key=key,
         timeout=timeout,
-        retries=retries or 0,
+        retries=retries,
         by=user_name(),
         webhook=webhook,
     )

@@ -26,7 +26,8 @@ def as_text(job: Job) -> list[str]:
     if job.started:
         took = f", took {seconds_text(max(0.0, job.finished - job.started))}" if job.finished else ""
         lines.append(f"  begun {moment_text(job.started)}{took}")
-    lines.append(f"  {counted(job.attempts, 'attempt')}, {counted(job.crashes, 'crash', 'crashes')}")
+    most = "as many as its task says" if job.retries is None else f"{job.retries + 1:,} at most"
+    lines.append(f"  {counted(job.attempts, 'attempt')} ({most}), {counted(job.crashes, 'crash', 'crashes')}")
     if job.worker is not None:
         lines.append(f"  in process {job.worker.pid}")
     if (progress := job.progress) is not None:

@@ -48,12 +48,12 @@ def succeeded(answer: Answer) -> Finished:
 def after_exception(claim: Claim, task: Task, answer: Answer, now: float, chance: float) -> Finished:
     """It raised: tried again if attempts are left."""
     error = JobError(answer.type, answer.message, answer.traceback)
-    attempts = claim.job.attempts + 1
-    if attempts > claim.job.retries:
+    attempts, retries = claim.job.attempts + 1, retries_of(claim.job, task)
+    if attempts > retries:
         tried = f" after {attempts} attempts" if attempts > 1 else ""
         return Finished(State.FAILED, error=error, note=f"{answer.type}{tried}")
     wait_s = backoff_s(task, attempts, chance)
-    note = f"attempt {attempts} of {claim.job.retries + 1} raised {answer.type}; the next is in {wait_s:.1f} s"
+    note = f"attempt {attempts} of {retries + 1} raised {answer.type}; the next is in {wait_s:.1f} s"
     return Finished(State.QUEUED, error=error, retry_at=now + wait_s, note=note)
 
 
@@ -100,3 +100,8 @@ def death(signal: str | None, exitcode: int | None, peak_memory: int | None, mes
 def timeout_of(job: Job, task: Task) -> float | None:
     """Seconds that an attempt may take."""
     return job.timeout if job.timeout is not None else task.timeout
+
+
+def retries_of(job: Job, task: Task) -> int:
+    """Attempts after the first one."""
+    return job.retries if job.retries is not None else task.retries

@@ -11,10 +11,40 @@ from allcores.jobs import schema
 from allcores.jobs.database import Database
 from allcores.jobs.errors import SchemaTooNew, StoreDamaged, StoreError
 
-#: version -> what makes it of the version before; all steps that are needed are one transaction
-STEPS: Mapping[int, Callable[[Connection], None]] = {}
-
 _APPLICATION = "PRAGMA application_id"
+
+
+def _retries_may_be_null(connection: Connection) -> None:
+    """2: a job that was submitted where its task is not known has the retries that the task says.
+
+    In SQLite the text of the table is changed, and no row: a copy of a million jobs would hold up all others.
+    Source: https://www.sqlite.org/lang_altertable.html#otheralter, "removing ... NOT NULL constraints".
+    """
+    tables = (schema.jobs.name, schema.deleted.name)
+    if connection.dialect.name != "sqlite":
+        for table in tables:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ALTER COLUMN retries DROP NOT NULL")
+        return
+    seen = int(connection.exec_driver_sql("PRAGMA schema_version").scalar() or 0)
+    connection.exec_driver_sql("PRAGMA writable_schema = ON")
+    try:
+        for table in tables:
+            connection.exec_driver_sql(
+                "UPDATE sqlite_master SET sql = replace(sql, 'retries INTEGER NOT NULL', 'retries INTEGER')"
+                f" WHERE type = 'table' AND name = '{table}'"
+            )
+        # All connections, this one too, read the tables anew.
+        connection.exec_driver_sql(f"PRAGMA schema_version = {seen + 1}")
+    finally:
+        connection.exec_driver_sql("PRAGMA writable_schema = OFF")
+    for table in tables:
+        columns = connection.exec_driver_sql(f"PRAGMA table_info({table})").all()
+        if any(name == "retries" and required for _, name, _, required, *_ in columns):
+            raise StoreError(f"the table {table} cannot be brought up to date: its text is not what allcores made")
+
+
+#: version -> what makes it of the version before; all steps that are needed are one transaction
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _retries_may_be_null}
 
 
 def version_of(connection: Connection) -> int | None:

@@ -128,7 +128,7 @@ class Job:
         finished: When it came to its end.
         attempts: Attempts that ended in an exception or in time, or that succeeded: crashes are counted apart.
         crashes: Attempts whose process died.
-        retries: Attempts after the first one that exceptions are given.
+        retries: Attempts after the first one that exceptions are given; None: what the task says.
         timeout: Seconds that an attempt may take; None: what the task says.
         result: What the task returned, if it has succeeded.
         result_files: Files that it made.
@@ -158,7 +158,7 @@ class Job:
     finished: float | None = None
     attempts: int = 0
     crashes: int = 0
-    retries: int = 0
+    retries: int | None = None
     timeout: float | None = None
     result: Any = None
     result_files: tuple[ResultFile, ...] = ()
@@ -186,8 +186,8 @@ class Submission:
         run_at: Not before; None: at once.
         tags: To filter by.
         key: The same key with the same task and arguments is the same job, however often it is submitted.
-        timeout: Seconds for an attempt.
-        retries: Attempts after the first one.
+        timeout: Seconds for an attempt; None: what the task says.
+        retries: Attempts after the first one; None: what the task says.
         parent: Id of the job that this one is made from.
         by: Who submits.
         webhook: An address to tell of its end.
@@ -200,7 +200,7 @@ class Submission:
     tags: tuple[str, ...] = ()
     key: str | None = None
     timeout: float | None = None
-    retries: int = 0
+    retries: int | None = None
     parent: str | None = None
     by: str = ""
     webhook: str | None = None

@@ -263,7 +263,7 @@ def _job(row: Mapping[str, Any], progress: str | None) -> Job:
         finished=_time(row["finished"]),
         attempts=_of_type(row["attempts"], int, "attempts"),
         crashes=_of_type(row["crashes"], int, "crashes"),
-        retries=_of_type(row["retries"], int, "retries"),
+        retries=None if row["retries"] is None else _of_type(row["retries"], int, "retries"),
         timeout=_time(row["timeout"]),
         result=None if result is None else json.loads(result),
         result_files=()

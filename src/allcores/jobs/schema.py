@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 from allcores.jobs.model import FINAL_STATES, State
 
 #: of the tables below: one more with each change, and a step in jobs/migrations.py
-VERSION = 1
+VERSION = 2
 #: "acjb": what SQLite keeps in the head of a file to say whose it is
 APPLICATION = 0x61636A62
 #: seconds that ends of jobs are counted together for
@@ -60,7 +60,8 @@ def _job_columns() -> list[Column[object]]:
         Column("wait", _time),
         Column("attempts", Integer, nullable=False),
         Column("crashes", Integer, nullable=False),
-        Column("retries", Integer, nullable=False),
+        # of whatever its task says, where it is NULL
+        Column("retries", Integer),
         Column("timeout", _time),
         # the fence: which claim it is at, and what only its holder knows
         Column("attempt", Integer, nullable=False),

@@ -169,7 +169,7 @@ class JobStore(StoreKeeping):
         tags: Sequence[str] = (),
         key: str | None = None,
         timeout: float | None = None,
-        retries: int = 0,
+        retries: int | None = None,
         parent: str | None = None,
         by: str = "",
         webhook: str | None = None,
@@ -187,7 +187,7 @@ class JobStore(StoreKeeping):
             tags: To filter by; at most 20.
             key: A second submission with it is the same job.
             timeout: Seconds for an attempt; None: what the task says.
-            retries: Attempts after the first one that exceptions are given.
+            retries: Attempts after the first one that exceptions are given; None: what the task says.
             parent: Id of the job that this one is made from.
             by: Who submits.
             webhook: An address to tell of its end.

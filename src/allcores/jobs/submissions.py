@@ -65,7 +65,7 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
             "due": int(run_at <= now),
             "attempts": 0,
             "crashes": 0,
-            "retries": _whole(submission.retries, "the number of retries", 0),
+            "retries": None if submission.retries is None else _whole(submission.retries, "the number of retries", 0),
             "timeout": None if submission.timeout is None else _number(submission.timeout, "the timeout", above=0),
             "attempt": 0,
             "files": "[]",

@@ -121,6 +121,7 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         stack=stack,
         known=task is not None,
         deadline=found.timeout if task is None else decisions.timeout_of(found, task),
+        retries=found.retries if task is None else decisions.retries_of(found, task),
         arguments=views.pretty(hide_secrets(found.arguments, console.settings.secret)),
         result=views.pretty(hide_secrets(found.result, console.settings.secret)),
         seconds=views.took(found, now),

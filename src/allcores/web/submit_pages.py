@@ -68,7 +68,7 @@ def _texts_of(task: Task, job: Job | None) -> dict[str, str]:
     if job is not None:
         texts["priority"] = str(job.priority)
         texts["tags"] = ", ".join(each for each in job.tags if each != FAILED_ITEMS)
-        texts["retries"] = str(job.retries)
+        texts["retries"] = "" if job.retries is None else str(job.retries)
         texts["timeout"] = _seconds(job.timeout) if job.timeout else ""
         texts["webhook"] = address(job.webhook) if job.webhook else ""
     # No secret is sent to a browser: it has to be typed in again.

@@ -44,6 +44,15 @@ def test_an_exception_is_tried_again_and_told(running: Running, tmp_path: Path) 
         running.queue.result(job.id)
 
 
+def test_a_job_whose_task_was_not_known_is_tried_as_often_as_the_task_says(running: Running, tmp_path: Path) -> None:
+    """As `allcores jobs submit` without --tasks makes them; what was given holds."""
+    arguments = {"path": str(tmp_path / "f"), "times": 2}
+    own = running.queue.wait(running.store.submit("flaky", arguments).job.id, PATIENCE_S)
+    assert (own.state, own.attempts, own.retries) == ("succeeded", 3, None)
+    none = running.store.submit("flaky", {**arguments, "path": str(tmp_path / "g")}, retries=0).job
+    assert running.queue.wait(none.id, PATIENCE_S).attempts == 1
+
+
 def test_what_is_no_json_fails_with_a_way_out(running: Running) -> None:
     job = running.run("not_json")
     assert job.state == "failed" and job.error is not None

@@ -44,6 +44,20 @@ def test_exceptions_are_tried_again_until_no_attempt_is_left() -> None:
     assert ends[-1].error is not None and ends[-1].error.cause == "exception"
 
 
+def test_a_job_may_have_retries_of_its_own() -> None:
+    """One that was submitted where its task is not known has those of the task; none are a number, too."""
+    job = claim().job
+    assert [decisions.retries_of(replace(job, retries=each), the_task()) for each in (None, 0, 7)] == [3, 0, 7]
+    ends = [
+        decisions.after_exception(
+            replace(claim(), job=replace(job, retries=None, attempts=attempts)), the_task(), RAISED, 1.0, 0.5
+        )
+        for attempts in (0, 2, 3)
+    ]
+    assert [end.state for end in ends] == [State.QUEUED, State.QUEUED, State.FAILED]
+    assert ends[0].note.startswith("attempt 1 of 4 raised")
+
+
 def test_half_of_the_pause_is_chance() -> None:
     assert decisions.backoff_s(the_task(), 1, 0.0) == 1.0
     assert decisions.backoff_s(the_task(), 1, 1.0) == 2.0

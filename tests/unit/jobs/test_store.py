@@ -514,7 +514,7 @@ def test_a_program_that_has_it_open_writes_nothing_once_a_newer_one_has_changed_
     with store.become_supervisor():
         (claim,) = store.claim(1, ["f"])
         store.report_worker(claim, 1)
-        spoil(store, "UPDATE allcores_meta SET value = '2' WHERE name = 'version'")
+        spoil(store, "UPDATE allcores_meta SET value = '99' WHERE name = 'version'")
         for write in (
             lambda: store.submit("f", {}),
             lambda: store.finish(claim, Finished(State.SUCCEEDED)),
@@ -551,6 +551,38 @@ def test_an_older_store_is_brought_up_to_date_in_one_step(store: JobStore, where
     assert store.get(job.id) == job, "a program that is at work and older still reads what it knows"
     with pytest.raises(SchemaTooNew):
         JobStore.open(where)
+
+
+#: what makes the tables of version 1 of those of today, where they are empty or hold what that could hold
+_OF_VERSION_1 = {
+    "postgresql": [f"ALTER TABLE allcores_{name} ALTER COLUMN retries SET NOT NULL" for name in ("jobs", "deleted")],
+    "sqlite": [
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, 'retries INTEGER', 'retries INTEGER NOT NULL')",
+        "PRAGMA schema_version = 1000",
+        "PRAGMA writable_schema = OFF",
+    ],
+}
+
+
+def test_a_store_of_version_1_takes_jobs_whose_retries_the_task_says(opened: Callable[[], JobStore]) -> None:
+    """It refused them; what it had stays as it was, and connections that were open see the new tables."""
+    store = opened()
+    job = store.submit("f", {}, retries=0).job
+    for statement in _OF_VERSION_1[store.dialect]:
+        spoil(store, statement)
+    with pytest.raises(StoreError):
+        store.submit("f", {})
+    spoil(store, "UPDATE allcores_meta SET value = '1' WHERE name = 'version'")
+    new = opened()
+    made = [each.submit("f", {}).job for each in (new, store)]
+    for each in (new, store):
+        assert [each.get(one.id) for one in (job, *made)] == [job, *made]
+    assert [one.retries for one in (job, *made)] == [0, None, None]
+    assert new.undelete(new.delete([made[0].id], "ann").audit, "ann").count == 1
+    back = new.get(made[0].id)
+    assert back is not None and back.retries is None
+    assert new.counts().total == 3
 
 
 def one_column_more(connection: Connection) -> None:
