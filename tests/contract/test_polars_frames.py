@@ -17,6 +17,7 @@ from allcores import NotSupported, Pool, UsageError, frames
 
 polars: Any = pytest.importorskip("polars")
 testing: Any = pytest.importorskip("polars.testing")
+allcores_polars: Any = pytest.importorskip("allcores.adapters.polars")
 
 PROCESSES = ("template", "spawn")
 LIBRARY = "polars"
@@ -134,6 +135,18 @@ def test_any_frame_is_grouped_as_polars_does(serial: Pool, data: st.DataObject) 
 def test_an_empty_frame_gives_an_empty_one(serial: Pool) -> None:
     frame = table().clear()
     testing.assert_frame_equal(frames.apply_groups(frame, "city", tasks.rows, pool=serial), frame)
+
+
+@pytest.mark.parametrize("kind", ["Int128", "UInt128", "Float16"])
+def test_a_column_of_a_type_that_arrow_does_not_have(pool: Pool, kind: str) -> None:
+    """polars has more types than pyarrow reads: such a frame travels as polars writes it."""
+    if not hasattr(polars, kind):
+        pytest.skip("this polars does not have it")
+    frame = table().with_columns(large=polars.col("x").cast(getattr(polars, kind)))
+    for by in ("city", "large"):
+        found = frames.apply_groups(frame, by, tasks.rows, pool=pool)
+        testing.assert_frame_equal(found, theirs(frame, by, tasks.rows))
+    testing.assert_frame_equal(allcores_polars.map_batches(frame, tasks.rows, rows=7, pool=pool), frame)
 
 
 def test_rows_are_read_where_they_lie() -> None:

@@ -87,7 +87,7 @@ def _kind(result: Any) -> type:
 
 
 class SharedRows:
-    """Rows as they are shared: an Arrow table, or without pyarrow what polars writes, which each worker reads anew.
+    """Rows as they are shared: an Arrow table, or what polars writes where there is none, which workers read anew.
 
     Args:
         table: A `pyarrow.Table`, or a pickled frame.
@@ -114,8 +114,8 @@ class SharedRows:
             rows = cls(frame.to_arrow(compat_level=polars.CompatLevel.newest()))
             if rows.frame().schema == frame.schema:
                 return rows
-        except ImportError:
-            pass
+        except (ImportError, ValueError, TypeError, NotImplementedError, polars.exceptions.PolarsError):
+            pass  # without pyarrow, and of types that it does not have: integers of 128 bits
         return cls(frame)
 
     def frame(self) -> Any:
