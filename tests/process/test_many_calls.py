@@ -15,6 +15,7 @@ from tests.process.waiting import PATIENCE_S
 from allcores import Pool
 from allcores.errors import NotPicklable, PoolClosed, TaskTimeout, WorkerLost
 from allcores.pool.many_calls import begin_calls
+from allcores.pool.pool import driver_of
 
 
 def work(what: object) -> object:
@@ -73,3 +74,17 @@ def test_on_backends_without_processes() -> None:
             futures = begin_calls(pool, work, [((each,), None) for each in (1, "raise", 2)])
             assert [futures[0].result(PATIENCE_S), futures[2].result(PATIENCE_S)] == [1, 2]
             assert isinstance(futures[1].exception(PATIENCE_S), ValueError)
+
+
+def test_each_call_may_have_a_deadline_of_its_own() -> None:
+    """Nothing is kept of it: what is left of somebody's time, say, is another one in each call."""
+    with Pool(1) as pool:
+        many = begin_calls(pool, str, [((number,), 100.0 + number / 1000) for number in range(20)])
+        single = [pool.call(str, [number], timeout=200.0 + number / 1000) for number in range(20)]
+        futures = [*many, *single]
+        assert [each.result(PATIENCE_S) for each in futures] == [str(number) for number in range(20)] * 2
+        assert len(driver_of(pool).maps()) == 1
+        ends, stays = begin_calls(pool, time.sleep, [((1_000,), 0.2), ((0,), None)])
+        with pytest.raises(TaskTimeout, match=r"0\.2 s"):
+            ends.result(PATIENCE_S)
+        assert stays.result(PATIENCE_S) is None

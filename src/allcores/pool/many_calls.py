@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from allcores.limits import Retry
 from allcores.pool.call_future import CallFuture
 from allcores.pool.input_reader import encode
 from allcores.pool.planning import checked_timeout_ns
@@ -17,7 +16,6 @@ from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState
 
 if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
     from allcores.pool.pool import Pool
 
 
@@ -49,11 +47,12 @@ def begin_calls(
     function = driver.functions.named(fn, "call", words=words)
     around = driver.around()
     futures, chunks = [], []
+    map_state = driver.call(None, lambda number: MapState(number, chunker=Chunker(1), calls=True))
     for args, timeout in calls:
-        map_state = _map_of(driver, timeout)
         future = CallFuture(driver)
         futures.append(future)
         chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), {})], future=future)
+        chunk.timeout_ns = checked_timeout_ns(driver, timeout)
         future.bind(chunk, pool)
         chunk.surroundings = around
         if driver.backend.needs_bytes:
@@ -69,14 +68,3 @@ def begin_calls(
         while not all(future.done() for future in futures) and driver.backend.pump():
             pass
     return futures
-
-
-def _map_of(driver: Driver, timeout: float | None) -> MapState:
-    """The map behind all calls with this deadline."""
-    if timeout is None:
-        return driver.call(None, lambda number: MapState(number, chunker=Chunker(1), calls=True))
-    timeout_ns, retry = checked_timeout_ns(driver, timeout), Retry.of(0)
-    return driver.call(
-        (timeout_ns, retry),
-        lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
-    )

@@ -348,15 +348,15 @@ def begin_call(
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
     driver.check_open()
     function = driver.functions.named(fn, "call")
-    if timeout is None and retries == 0:
+    timeout_ns = checked_timeout_ns(driver, timeout)
+    if retries == 0:
         map_state = driver.call(None, _calls_map)
     else:
-        timeout_ns, retry = checked_timeout_ns(driver, timeout), Retry.of(retries)
-        map_state = driver.call(
-            (timeout_ns, retry),
-            lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
-        )
+        retry = Retry.of(retries)
+        map_state = driver.call(retry, lambda number: MapState(number, chunker=Chunker(1), calls=True, retry=retry))
     chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
+    # Of the call, and not of the map, which is there as long as the pool is: each call may have another one.
+    chunk.timeout_ns = timeout_ns
     future.bind(chunk, pool)
     try:
         chunk.surroundings = driver.around()
