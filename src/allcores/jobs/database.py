@@ -192,6 +192,8 @@ class Database:
         with self.translating(), self._connection() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
+            else:
+                _see_one_moment(connection, True)
             yield connection
 
     @contextlib.contextmanager
@@ -210,6 +212,7 @@ class Database:
                 self._set_synchronous(connection, self._synchronous if durable else "NORMAL")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
+                _see_one_moment(connection, False)
                 if not durable:
                     connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(self.busy_s * 1000)}ms'")
@@ -230,6 +233,8 @@ class Database:
     def plain(self) -> Iterator[Connection]:
         """A connection outside of a transaction."""
         with self.translating(), self._connection() as connection:
+            if self.dialect != "sqlite":
+                _see_one_moment(connection, False)
             yield connection
 
     @contextlib.contextmanager
@@ -329,6 +334,20 @@ def _connect_args(url: URL, busy_s: float) -> dict[str, Any]:
         "tcp_user_timeout": 1000 * seconds,
     }
     return {name: value for name, value in found.items() if name not in url.query}
+
+
+def _see_one_moment(connection: Connection, wanted: bool) -> None:
+    """Whether the next transaction of a session in PostgreSQL sees one moment, or each of its statements its own.
+
+    One that writes waits for its lock in its first statement, and is to see what was written until it had that.
+    """
+    from psycopg import IsolationLevel
+
+    raw: Any = connection.connection.dbapi_connection
+    level = IsolationLevel.REPEATABLE_READ if wanted else None
+    if raw.isolation_level != level:
+        # Said to the server together with the beginning of the transaction.
+        raw.isolation_level = level
 
 
 def _answers(connection: Connection) -> bool:

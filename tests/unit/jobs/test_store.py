@@ -501,6 +501,18 @@ def test_what_was_deleted_long_ago_is_gone(store: JobStore) -> None:
     assert not store.submit("f", {}, key="k").replayed
 
 
+def test_what_is_read_is_of_one_moment(store: JobStore, opened: Callable[[], JobStore]) -> None:
+    """Whatever others write meanwhile; and a transaction that writes sees what was written before it."""
+    other = opened()
+    count = text("SELECT count(*) FROM allcores_jobs")
+    for number in range(2):
+        with store.reading() as connection:
+            before = connection.execute(count).scalar()
+            other.submit("f", {})
+            assert connection.execute(count).scalar() == before == 2 * number
+        assert store.submit("f", {}).job.seq == 2 * number + 2
+
+
 def test_an_older_program_refuses_a_newer_store(store: JobStore, where: str) -> None:
     spoil(store, "UPDATE allcores_meta SET value = '99' WHERE name = 'version'")
     with pytest.raises(SchemaTooNew, match="newer allcores") as caught:
