@@ -172,13 +172,18 @@ class KeepingDuty(Duty):
 
     def _remove_work(self) -> None:
         """What is kept for jobs that are gone: their runs go by the rules of runs."""
-        from allcores.jobs.queries import is_kept
-
         folder = os.path.join(self._store.folder, job_files.FOLDER)
-        for name in self._some(folder, filter(_ID.fullmatch, _names(folder)), FOLDERS_AT_ONCE):
-            path = os.path.join(folder, name)
-            if _age(path) > UPLOAD_S and not is_kept(self._store, name):
-                own_files.remove_own_folder(path, job_files.is_ours)
+        some = self._some(folder, filter(_ID.fullmatch, _names(folder)), FOLDERS_AT_ONCE)
+        old = [name for name in some if _age(os.path.join(folder, name)) > UPLOAD_S]
+        if not old:
+            return
+        from allcores.jobs.queries import kept
+
+        # Of all of them by one question: jobs that are to begin wait meanwhile.
+        there = kept(self._store, old)
+        for name in old:
+            if name not in there:
+                own_files.remove_own_folder(os.path.join(folder, name), job_files.is_ours)
 
     def _remove_uploads(self, wall: float) -> None:
         """Files that were handed in and that no job names: they are older than a day."""

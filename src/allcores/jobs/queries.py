@@ -8,7 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import select, text
+
+from allcores.jobs import schema
+from allcores.jobs.reading import among
 
 if TYPE_CHECKING:
     from allcores.jobs.store_reading import StoreReading
@@ -31,13 +34,11 @@ _BEGINNING = text(
 )
 
 # Also of those that were deleted: as long as they can be brought back, theirs stays theirs.
-_KEPT = ("SELECT 1 FROM allcores_jobs WHERE {0}", "SELECT 1 FROM allcores_deleted WHERE {0}")
 _WITH_FILES = tuple(
     text(f"SELECT arguments FROM {table} WHERE arguments LIKE '%\"upload\"%'")
     for table in ("allcores_jobs", "allcores_deleted")
 )
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
-_IS_KEPT = tuple(text(each.format("id = :id")) for each in _KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,11 @@ def ids_beginning(store: StoreReading, text: str, most: int) -> list[str]:
         return list(found.scalars())
 
 
-def is_kept(store: StoreReading, id: str) -> bool:
-    """Whether a job is there, or can be brought back. Raises: StoreError."""
+def kept(store: StoreReading, ids: Collection[str]) -> set[str]:
+    """Those of these jobs that are there, or can be brought back. Raises: StoreError."""
+    found: set[str] = set()
     with store.reading() as connection:
-        return any(connection.execute(each, {"id": id}).first() is not None for each in _IS_KEPT)
+        for table in (schema.jobs, schema.deleted):
+            chosen = table.c.id.in_(among(store.dialect, list(ids)))
+            found.update(connection.execute(select(table.c.id).where(chosen)).scalars())
+    return found

@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sqlalchemy import select
-
-from allcores.jobs import actions, checkpoints, schema
+from allcores.jobs import actions, checkpoints, queries
 from allcores.jobs.database import Database
 from allcores.jobs.opening import RESULTS
-from allcores.jobs.reading import among
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
 from allcores.jobs.store_actions import StoreActions
 
@@ -79,9 +76,5 @@ class StoreKeeping(StoreActions):
         """Remove folders of results that no job has (a supervisor died before the commit); at the start. How many."""
         self._check_supervisor()
         ids = orphans(self.folder / RESULTS)
-        known: set[str] = set()
-        with self._database.reading() as connection:
-            for table in (schema.jobs, schema.deleted):
-                chosen = table.c.id.in_(among(self._database.dialect, ids))
-                known.update(connection.execute(select(table.c.id).where(chosen)).scalars())
+        known = queries.kept(self, ids)
         return sum(remove_results(self.folder / RESULTS, each) for each in ids if each not in known)

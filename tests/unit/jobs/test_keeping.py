@@ -207,6 +207,38 @@ def test_whose_files_are_handed_in_is_seen_by_one_pass_over_the_jobs(
     assert sorted(each.name for each in folder.iterdir()) == sorted([*uploads[:50], f"{uploads[0]}.new"])
 
 
+def test_whose_folders_are_there_is_asked_for_all_of_them_at_once(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may be a network away, and the supervisor begins no job meanwhile."""
+    now, reads = 0.0, 0
+    kept = Database.reading
+
+    def counted(database: Database) -> Any:
+        nonlocal reads
+        reads += 1
+        return kept(database)
+
+    def looked(names: list[str]) -> int:
+        """Reads of a look, with folders of these jobs."""
+        nonlocal now, reads
+        for name in names:
+            (store.folder / "work" / name).mkdir(parents=True, mode=0o700)
+            os.utime(store.folder / "work" / name, (1.0, 1.0))
+        now, reads = now + KEEP_S, 0
+        duty.look(time.time(), stopping=False)
+        return reads
+
+    duty = KeepingDuty(store, Retention(), lambda: now)
+    ids = [each.job.id for each in store.submit_many([Submission("f", {})] * 40)]
+    store.delete(ids[20:], "ann")
+    monkeypatch.setattr(Database, "reading", counted)
+    with store.become_supervisor():
+        looked([])
+        assert looked(ids[:1]) == looked([*ids[1:], "f" * 32])
+    assert {each.name for each in (store.folder / "work").iterdir()} == set(ids)
+
+
 def test_what_a_deleted_job_needs_stays_until_it_cannot_be_brought_back(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
