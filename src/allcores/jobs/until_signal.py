@@ -1,4 +1,7 @@
-"""A supervisor as a program of its own: it ends by SIGTERM or Ctrl-C, with the code that shells know for that."""
+"""A supervisor as a program of its own: it ends by SIGTERM, Ctrl-C, or as its terminal is closed (SIGHUP).
+
+Its exit code is what shells know for that.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ GRACE_S = 10.0
 
 
 def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None] | None) -> int:
-    """Run a supervisor until SIGTERM or Ctrl-C; a second one gives jobs no more time. For the main thread.
+    """Run a supervisor until SIGTERM, Ctrl-C or SIGHUP; a second one gives jobs no more time. For the main thread.
 
     Args:
         supervisor: It. What it logs is written to standard error, unless logging is set up already.
         tell: Called with a line that says what it runs; None: that is not said.
 
     Returns:
-        The exit code: 143 by SIGTERM, 130 by Ctrl-C.
+        The exit code: 143 by SIGTERM, 130 by Ctrl-C, 129 by SIGHUP.
 
     Raises:
         AlreadySupervised: Another process is the supervisor of the store.
@@ -36,7 +39,8 @@ def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None] | None)
         received.append(number)
         supervisor.stop(now=len(received) > 1)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Not every system has the last one.
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`, or a shell's `&`
             signal.signal(number, stop)
     logging.basicConfig(format="allcores: %(message)s", level=logging.INFO)

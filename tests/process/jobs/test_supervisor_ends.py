@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
+from tests.process.warm import Interpreter
 
 from allcores import failpoints
 from allcores.adapters.job_messages import JobWorker
@@ -194,3 +195,19 @@ def test_a_lost_claim_writes_nothing(tmp_path: Path) -> None:
         until(lambda: (told := health.read(running.store.folder)) is not None and told.lost_claims == 1)
         found = running.store.get(job.id)
         assert found is not None and found.state == "running" and found.result is None
+
+
+def test_a_terminal_that_is_closed_costs_jobs_no_crash(queue: Any, tmp_path: Path, warm_jobs: Interpreter) -> None:
+    """Three would put them into quarantine: it ends as by SIGTERM."""
+    job = queue.submit("hold", {"path": str(tmp_path / "t")})
+    words = "work", TASKS, "--workers", "1", "--grace", "0", "--store", str(tmp_path / "jobs.sqlite")
+    with (tmp_path / "log").open("wb") as log:
+        made = warm_jobs.begin(None, *words, folder=tmp_path, stderr=log.fileno())
+    try:
+        until(lambda: lines(tmp_path / "t.pids"))
+        made.send_signal(signal.SIGHUP)
+        assert made.wait() == 129, (tmp_path / "log").read_text()
+    finally:
+        made.kill()
+    found = queue.get(job.id)
+    assert found is not None and (found.state, found.attempts, found.crashes) == ("queued", 0, 0)
