@@ -61,6 +61,14 @@ def first_is_slow(number: int) -> int:
 _loaded: int | None = None
 
 
+def compute(seconds: float) -> float:
+    """Computes for as long as its item says."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return seconds
+
+
 def long_list(number: int) -> list[int]:
     """A result that takes longer to bring back than to make."""
     return list(range(number, number + 20_000))

@@ -36,6 +36,7 @@ from allcores.advisor.measuring import calls, trials
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import Names
 from allcores.advisor.model.decision import Setting
+from allcores.advisor.model.probes import Machine, Probes, Timing
 from allcores.advisor.text import setting_text
 from allcores.cli import measured
 from allcores.cli.advise import command
@@ -130,6 +131,11 @@ def test_recorded_seconds_of_workers_add_up(setting: Setting) -> None:
     total = sum(use.seconds for use in recorded.uses)
     assert total == pytest.approx(setting.workers * recorded.seconds, rel=0.02)
     assert {use.key for use in recorded.uses} >= {"function"} | ({"start"} if setting.pattern == "processes" else set())
+
+
+def measured_like(item_s: float) -> Probes:
+    """Of a function that takes so many seconds, before anything else was measured."""
+    return Probes(items=100, timing=Timing(3, item_s, item_s), machine=Machine(2))
 
 
 def confirmed_once(advice: allcores.Advice, sample: Sample, left_s: float, **changes: Any) -> confirm_file.Confirmation:
@@ -361,6 +367,26 @@ def test_a_function_that_hangs_costs_the_budget() -> None:
     assert advice.verdict == "unreliable"
     assert "was not done after" in advice.reasons[0]
     check_against_schema(advice)
+
+
+def test_items_of_very_different_cost_do_not_exceed_the_budget() -> None:
+    """The first one is empty, and says nothing of the others: by its time, hundreds of them would be called."""
+    advice = allcores.advise(advised.compute, [0.0] + [0.5] * 300, budget=2)
+    assert advice.calls < 50
+    check_against_schema(advice)
+
+
+def test_no_measurement_is_begun_that_the_time_is_not_enough_for() -> None:
+    """Of an item of which one takes more than what is left."""
+    given = calls.Calls(abs, Sample(range(100)), perf_counter() - 8.0, 10.0)
+    given.item_s = 1.0
+    assert not given.fits(1)
+    given.item_s = 0.1
+    assert given.fits(2) and not given.fits(30)
+    with allcores.Pool(2) as pool:
+        given.item_s = 1.0
+        assert trials.of_processes(given, pool, measured_like(1.0), None) is None
+    assert not given.sample.calls
 
 
 def test_a_function_that_takes_long_to_be_imported_says_so() -> None:

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from allcores.advisor.measuring import in_worker, libraries, loops, memory, pool_way, source_text, travel, trials
-from allcores.advisor.measuring.calls import Calls
+from allcores.advisor.measuring.calls import LEFT_PART, Calls
 from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.decision import HOLDS_S, LOAD_S
@@ -242,10 +242,11 @@ class Probing:
                 pass  # it counts among those that failed, below
         first_here = perf_counter() - start
         # The first call may have loaded something: what the next ones take is seen by making them.
-        total, times = loops.each(
-            self.fn, self.calls.take(self.calls.count(min(expected, first_here), least=3, most=400))
-        )
+        taken = self.sample.take(self.calls.count(min(expected, first_here), least=3, most=400))
+        # These two may be the shortest of all: where items are of very different cost, time ends it, and no number.
+        total, times = loops.each(self.fn, [item for _, item in taken], most_s=LEFT_PART * self.left())
         count = len(times)
+        self.sample.called(index for index, _ in taken[:count])
         if not times:
             return Timing(1, max(first_here, 1e-9), first_here), results
         self.calls.item_s = max(total.wall_s / count, 1e-9)
@@ -266,12 +267,12 @@ class Probing:
         first_s = max(0.0, first_here - max(times)) if first_here > 3 * median else 0.0
         self.calls.failed = total.failed
         dropped_s = 0.0
-        if first["bytes_out"] > pool_way.LARGE_RESULT:
+        if first["bytes_out"] > pool_way.LARGE_RESULT and self.calls.fits(2):
             some = self.calls.take(self.calls.count(self.calls.item_s))
             dropped_s = _without_load(loops.loop(self.fn, some, kept=False), len(some)) if some else 0.0
         cpu_s, system_s, switches = total.cpu_s / count, total.system_s / count, total.switches / count
         timing = Timing(count, wall_s, cpu_s, system_s, switches, spread, first_s, dropped_s)
-        if first["bytes_out"] > pool_way.LARGE_RESULT:
+        if first["bytes_out"] > pool_way.LARGE_RESULT and self.calls.fits(2):
             for item in self.calls.take(self.calls.count(self.calls.item_s, most=7)):
                 try:
                     results.append(self.fn(item))
@@ -280,6 +281,8 @@ class Probing:
         return timing, results
 
     def _lateness(self) -> float | None:
+        if not self.calls.fits(1):
+            return None
         items = self.calls.take(self.calls.count(self.calls.item_s))
         return loops.lateness(self.fn, items) if items else None
 
@@ -302,7 +305,7 @@ class Probing:
         first = self._first
         assert first is not None
         # each worker has made its first call, and knows the function
-        if known := self.calls.take(2 * pool.workers):
+        if self.calls.fits(2) and (known := self.calls.take(2 * pool.workers)):
             pool.map(self.fn, known, chunk=1, on_error="skip")
         way = pool_way.measured(self.calls, pool, probes, first, results, self.load)
         probes = replace(probes, travel=way)

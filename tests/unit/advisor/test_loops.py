@@ -67,6 +67,26 @@ def calls_of(fn: Callable[[int], Any], count: int = 100, item_s: float = 1e-4) -
     return calls
 
 
+class Clock:
+    """Passes only while the function is called."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def take(self, seconds: float) -> float:
+        self.now += seconds
+        return seconds
+
+
+def test_items_that_take_far_longer_than_the_first_ones_are_not_all_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(loops, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(loops, "process_time", lambda: clock.now)
+    total, times = loops.each(clock.take, [0.25, 0.25, 8.0, 8.0, 8.0], most_s=1.0)
+    assert times == [0.25, 0.25, 8.0]
+    assert total.wall_s == 8.5
+
+
 def test_threads_that_exit_for_some_items_are_tried_all_the_same() -> None:
     assert trials.of_threads(calls_of(exits), 2, False) is not None
     assert trials.of_threads(calls_of(exits), 2, True) is not None

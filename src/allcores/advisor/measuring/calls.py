@@ -11,6 +11,8 @@ from allcores.advisor.model.probes import Travel
 
 #: part of the budget for each measurement
 EACH_PART = 0.035
+#: part of the seconds that are left which a measurement may take that has an item at least: beyond it, it is not made
+LEFT_PART = 0.25
 #: items of a measurement, at most
 MOST_ITEMS = 200_000
 #: bytes of its items and results, at most
@@ -42,6 +44,10 @@ class Calls:
     def left(self) -> float:
         """Seconds of the budget that are left."""
         return self.budget - (perf_counter() - self.began)
+
+    def fits(self, calls: int) -> bool:
+        """Whether there is time for so many calls, one after the other, and for what else is to be measured."""
+        return calls * self.item_s <= LEFT_PART * self.left()
 
     def count(self, item_s: float, *, least: int = 1, most: int = MOST_ITEMS) -> int:
         """How many items of so many seconds fill a measurement."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,10 +70,15 @@ def loop(fn: Callable[[Any], Any], items: Sequence[Any], *, kept: bool = True) -
     return Loop(wall, cpu, system - used[0], switches - used[1], failed, faults - used[2])
 
 
-def each(fn: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Loop, list[float]]:
+def each(fn: Callable[[Any], Any], items: Sequence[Any], *, most_s: float = math.inf) -> tuple[Loop, list[float]]:
     """The same with the seconds of each call; for calls that take much longer than reading two clocks.
 
     Of calls that do not wait, processor seconds: those do not vary with what other programs do.
+
+    Args:
+        fn: The function.
+        items: What it is called with.
+        most_s: No call begins after so many seconds: some items may take far longer than the first ones did.
     """
     passed: list[float] = []
     computed: list[float] = []
@@ -90,10 +96,12 @@ def each(fn: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Loop, list[flo
         passed.append(now - before)
         computed.append(now_cpu - before_cpu)
         before, before_cpu = now, now_cpu
+        if now - start > most_s:
+            break
     wall, cpu = before - start, before_cpu - cpu
     system, switches, faults = _usage()
     switches -= used[1]
-    waits = switches >= 0.5 * len(items) or cpu > wall
+    waits = switches >= 0.5 * len(passed) or cpu > wall
     return Loop(wall, cpu, system - used[0], switches, failed, faults - used[2]), passed if waits else computed
 
 

@@ -114,6 +114,8 @@ def of_processes(calls: Calls, pool: Pool, probes: Probes, shared: Any) -> Trial
     fitting = int(most_s / PAIRS / (calls.item_s + per_item))
     if fitting >= 2 * pool.workers and fitting * calls.item_s >= LEAST_TRIAL_S:
         wanted = min(wanted, fitting)
+    if wanted * (calls.item_s + per_item) > 2 * most_s:
+        return None
     while len(pairs) < PAIRS and (items := calls.take(wanted)):
         began = perf_counter()
         alone_s = loops.loop(calls.fn, items).wall_s
