@@ -59,7 +59,7 @@ def advise(
     Args:
         fn: The function, of one item.
         items: The input. A sequence is looked into all over; of any other iterable the first items are read, for a
-            second at most.
+            second at most, and so are those of a sequence that takes long to give one (it reads them from a disk).
         budget: Seconds for everything; at least 1.
         repeat: Items may be called more than once, by which the same can be compared with the same. False: each item
             is called once at most, in all measurements together.

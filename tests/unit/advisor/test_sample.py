@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +40,42 @@ def test_a_slow_input_is_read_for_its_seconds_alone(
     monkeypatch.setattr(module, "perf_counter", lambda: clock.now)
     assert read(clock.slow_input(0.6)) == clock.pulled
     assert clock.now <= module.READ_S + 0.6
+
+
+class Stored(Sequence[int]):
+    """As a data set on a disk is: it has a length, and reads each item when it is asked for."""
+
+    def __init__(self, clock: Clock, count: int, item_s: float) -> None:
+        self._clock, self._count, self._item_s = clock, count, item_s
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        self._clock.now += self._item_s
+        self._clock.pulled += 1
+        return 10 * place
+
+
+def test_a_sequence_that_reads_its_items_is_read_for_those_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And from all over it; each of those is asked for once, however often it is looked at and taken."""
+    clock = Clock()
+    monkeypatch.setattr(sample, "perf_counter", lambda: clock.now)
+    found = Sample(Stored(clock, 1_000, 0.01))
+    assert found.total == 1_000 and not found.whole
+    assert clock.now <= sample.READ_S + 0.02
+    assert found.count == clock.pulled > 90
+    looked = found.look(20) + found.take(200) + found.take(5) + found.beginning(3)
+    found.called(index for index, _ in looked)
+    assert all(item == 10 * index for index, item in looked)
+    assert clock.pulled == found.count
+    assert found.called_on()[0][0] == 0 and found.called_on()[-1][1] > 900
+    assert known_by(found) == known_by(Sample(Stored(clock, 1_000, 0.02)))
+    few = Sample(Stored(clock, 5, 0.01))
+    assert (few.count, few.whole, clock.now > 0) == (5, True, True)
+    pulled = clock.pulled
+    quick = Sample(Stored(clock, 1_000, 0.0))
+    assert (quick.count, quick.whole, clock.pulled - pulled) == (1_000, True, sample.LOOKS)
 
 
 class Table:

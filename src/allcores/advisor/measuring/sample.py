@@ -15,6 +15,11 @@ from typing import Any
 #: items of an input without a length that are read, at most, and for how many seconds
 MOST_READ = 200_000
 READ_S = 1.0
+#: of a sequence that may read, or make, each item as it is asked for: so many are looked at, and seconds of one that is
+#: at hand
+LOOKS, QUICK_S = 32, 20e-6
+#: sequences whose items are at hand
+IN_MEMORY = (list, tuple, range, str, bytes)
 #: ranges of indices that are told one by one
 MOST_RANGES = 20
 
@@ -33,7 +38,9 @@ class Sample:
     """Items of an input, in an order that is spread over it.
 
     Args:
-        items: A sequence, which is looked into anywhere, or any iterable, of which the first items are read.
+        items: A sequence, which is looked into anywhere, or any iterable, of which the first items are read. Of a
+            sequence that takes long to give an item (it reads it from a disk, say) as many are read as of those, from
+            all over it.
         total: How many there are, if that is known better.
         repeat: Items may be handed out again once all were.
     """
@@ -41,6 +48,8 @@ class Sample:
     def __init__(self, items: Iterable[Any], *, total: int | None = None, repeat: bool = True) -> None:
         __tracebackhide__ = True
         self._items: Any
+        #: the places of these in the input; None: those that they have there
+        self._places: list[int] | None = None
         self.total: int | None
         #: all items of the input are at hand
         self.whole: bool
@@ -49,6 +58,9 @@ class Sample:
         elif _has_places(items):
             self._items, self.whole = items, True
             self.total = self._items.__len__()
+            if (held := _held(self._items)) is not None:
+                self._places, self._items = [index for index, _ in held], [item for _, item in held]
+                self.whole = len(held) == self.total
         else:
             self._items, self.whole = _read(iter(items))
             if total is None and isinstance(items, Sized):
@@ -66,6 +78,7 @@ class Sample:
         """Forget the items beyond so many, where more of an input were read than another time."""
         if not self.whole and count < self.count:
             self._items, self.count, self._step = self._items[:count], count, _spread(count)
+            self._places = None if self._places is None else self._places[:count]
 
     @property
     def left(self) -> int | None:
@@ -77,8 +90,7 @@ class Sample:
         count = min(count, self.count if self.repeat else self.count - self._next)
         found = []
         for _ in range(max(0, count)):
-            index = self._next % self.count * self._step % self.count
-            found.append((index, self._items[index]))
+            found.append(self._at(self._next % self.count * self._step % self.count))
             self._next += 1
         self._latest = [index for index, _ in found]
         return found
@@ -94,12 +106,15 @@ class Sample:
     def look_from(self, first: int, count: int) -> list[tuple[int, Any]]:
         """The same, from the one at a place in the order of this sample on; from its start again at its end."""
         numbers = range(first, first + min(count, self.count))
-        indices = [number % self.count * self._step % self.count for number in numbers]
-        return [(index, self._items[index]) for index in indices]
+        return [self._at(number % self.count * self._step % self.count) for number in numbers]
 
     def beginning(self, count: int) -> list[tuple[int, Any]]:
         """The first items of the input, with their indices."""
-        return [(index, self._items[index]) for index in range(min(count, self.count))]
+        return [self._at(place) for place in range(min(count, self.count))]
+
+    def _at(self, place: int) -> tuple[int, Any]:
+        """What is at a place of those that are at hand, with its index in the input."""
+        return (place if self._places is None else self._places[place]), self._items[place]
 
     def first(self) -> Any:
         """The first item of the input."""
@@ -128,6 +143,27 @@ def _has_places(items: Iterable[Any]) -> bool:
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         return False
     return isinstance(items, Sequence) or not any(hasattr(items, name) for name in ("keys", "columns"))
+
+
+def _held(items: Any) -> list[tuple[int, Any]] | None:
+    """Items of a sequence that takes long to give one, with their indices; None for one that has them at hand.
+
+    Asked for again and again, they would take longer than all measurements.
+    """
+    count = len(items)
+    if isinstance(items, IN_MEMORY) or not count:
+        return None
+    step, start = _spread(count), perf_counter()
+    found: list[tuple[int, Any]] = []
+    for number in range(min(count, MOST_READ)):
+        index = number * step % count
+        found.append((index, items[index]))
+        passed = perf_counter() - start
+        if number + 1 == LOOKS and passed < LOOKS * QUICK_S:
+            return None
+        if passed > READ_S:
+            break
+    return found if count > LOOKS or passed > LOOKS * QUICK_S else None
 
 
 def _read(iterator: Iterator[Any]) -> tuple[list[Any], bool]:

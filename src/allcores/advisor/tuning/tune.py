@@ -63,7 +63,7 @@ def tune(
     Args:
         fn: The function, of one item.
         items: The input. A sequence is looked into all over; of any other iterable the first items are read, for a
-            second at most.
+            second at most, and so are those of a sequence that takes long to give one (it reads them from a disk).
         budget: Seconds for everything, those before a kill included; at least 2.
         total: How many items there are, if `items` cannot tell.
 
