@@ -16,6 +16,8 @@ from tests.process.waiting import ring, wait_at
 LARGE = b"x" * (1 << 20)
 #: of `hold`
 HELD_BYTES = 40 << 20
+#: of `briefly`
+BRIEFLY_S = 10e-6
 
 
 def loop(number: int) -> int:
@@ -67,6 +69,14 @@ def compute(seconds: float) -> float:
     while time.process_time() < end:
         pass
     return seconds
+
+
+def briefly(number: int) -> int:
+    """Computes for some microseconds."""
+    end = time.process_time() + BRIEFLY_S
+    while time.process_time() < end:
+        pass
+    return number
 
 
 def long_list(number: int) -> list[int]:

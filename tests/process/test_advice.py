@@ -37,6 +37,7 @@ from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import Names
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.probes import Machine, Probes, Timing
+from allcores.advisor.probing import Probing
 from allcores.advisor.text import setting_text
 from allcores.cli import measured
 from allcores.cli.advise import command
@@ -235,6 +236,14 @@ def test_few_items_are_told_how_many_it_takes() -> None:
     assert advice.probes is not None
     assert advice.probes.processes == (), "four items are no trial of what workers do to each other"
     assert advice.probes.travel.way_in_s < 1e-4, "nor of how long a number is on its way"
+
+
+def test_a_short_input_of_quick_items_has_their_seconds() -> None:
+    """There are fewer of them than time; what they took was divided by as many as there was time for."""
+    with contextlib.closing(Probing(advised.briefly, Sample(range(30)), began=perf_counter(), budget=10.0)) as probing:
+        probes = probing.run()
+    assert probes.timing.wall_s > advised.BRIEFLY_S / 2
+    assert probes.timing.items == 90
 
 
 def test_who_waits_gets_threads() -> None:

@@ -252,9 +252,9 @@ class Probing:
         self.calls.item_s = max(total.wall_s / count, 1e-9)
         if statistics.median(times) < SINGLE_S:
             size = self.calls.count(self.calls.item_s)
-            blocks = [loops.loop(self.fn, part) for part in (self.calls.take(size // 3) for _ in range(3)) if part]
-            if blocks:
-                count = 3 * (size // 3)
+            parts = [part for part in (self.calls.take(size // 3) for _ in range(3)) if part]
+            if blocks := [loops.loop(self.fn, part) for part in parts]:
+                count = sum(map(len, parts))  # there may be fewer items than time
                 total = loops.Loop(*(sum(values) for values in zip(*(_values(block) for block in blocks), strict=True)))
         self.calls.item_s = max(total.wall_s / count, 1e-9)
         median = statistics.median(times)
