@@ -340,6 +340,16 @@ def test_a_lambda_is_advised_and_named(briefly: None) -> None:
     assert "processes" not in advice.decision.impossible
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_item_that_may_be_called_once_has_its_seconds(count: int) -> None:
+    advice = allcores.advise(advised.wait_long, range(count), budget=BUDGET_S, repeat=False)
+    assert advice.verdict != "parallel"
+    assert advice.calls == count
+    assert advice.probes is not None
+    assert advice.probes.timing.wall_s >= 0.05
+    check_against_schema(advice)
+
+
 def test_no_repeat_calls_no_item_twice(tmp_path: Path, briefly: None) -> None:
     file = tmp_path / "calls"
     with pytest.warns(RuntimeWarning, match="none of them twice"):

@@ -247,8 +247,10 @@ class Probing:
         total, times = loops.each(self.fn, [item for _, item in taken], most_s=LEFT_PART * self.left())
         count = len(times)
         self.sample.called(index for index, _ in taken[:count])
-        if not times:
-            return Timing(1, max(first_here, 1e-9), first_here), results
+        if not times:  # there are no more items that may be called
+            only = max(first_here if here else first["first_s"], 1e-9)
+            self.calls.item_s = only
+            return Timing(1, only, only), results
         self.calls.item_s = max(total.wall_s / count, 1e-9)
         if statistics.median(times) < SINGLE_S:
             size = self.calls.count(self.calls.item_s)
