@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
@@ -77,6 +78,17 @@ def briefly(number: int) -> int:
     while time.process_time() < end:
         pass
     return number
+
+
+def count_up(number: int) -> int:
+    """Takes longer the larger its item is, and nothing for 0."""
+    return sum(range(200 * number))
+
+
+@functools.cache
+def known(number: int) -> int:
+    """Keeps its results."""
+    return loop(number)
 
 
 def long_list(number: int) -> list[int]:

@@ -350,6 +350,15 @@ def test_one_item_that_may_be_called_once_has_its_seconds(count: int) -> None:
     check_against_schema(advice)
 
 
+def test_an_item_that_takes_nothing_is_not_taken_for_one_that_is_known(briefly: None) -> None:
+    """Of numbers from zero on, say; what is kept for items that were called is noticed all the same."""
+    advice = allcores.advise(advised.count_up, range(2_000), budget=AMPLE_S)
+    assert "remembers results" not in names(advice)
+    advised.known.cache_clear()
+    advice = allcores.advise(advised.known, range(2_000), budget=AMPLE_S)
+    assert "remembers results" in names(advice)
+
+
 def test_no_repeat_calls_no_item_twice(tmp_path: Path, briefly: None) -> None:
     file = tmp_path / "calls"
     with pytest.warns(RuntimeWarning, match="none of them twice"):
