@@ -91,6 +91,24 @@ def known(number: int) -> int:
     return loop(number)
 
 
+def raise_price(row: dict[str, Any]) -> dict[str, Any]:
+    """Changes its item, and returns that."""
+    row["price"] *= 1.2 + loop(1) / 1e12
+    return row
+
+
+def take_text(row: dict[str, Any]) -> list[str]:
+    """Takes something out of its item, and so cannot be called with it again."""
+    words: list[str] = row.pop("text").split()
+    return words * (loop(1) > 0)
+
+
+def lock_away(pair: list[Any]) -> int:
+    """Changes an item that can be neither sent nor copied."""
+    pair[1] = 1
+    return loop(1)
+
+
 def long_list(number: int) -> list[int]:
     """A result that takes longer to bring back than to make."""
     return list(range(number, number + 20_000))

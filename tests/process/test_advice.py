@@ -359,6 +359,27 @@ def test_an_item_that_takes_nothing_is_not_taken_for_one_that_is_known(briefly: 
     assert "remembers results" in names(advice)
 
 
+@pytest.mark.parametrize("repeat", [True, False])
+@pytest.mark.parametrize("function", [advised.raise_price, advised.take_text, lambda row: advised.raise_price(row)])
+def test_items_that_a_function_changes_stay_as_they_were(function: Any, repeat: bool, briefly: None) -> None:
+    """Those of the program; and each call is of an item as it was, so that none fails for what another one did."""
+    rows = [{"price": 10.0, "text": "two words"} for _ in range(400)]
+    advice = allcores.advise(function, rows, budget=AMPLE_S, repeat=repeat)
+    assert rows == [{"price": 10.0, "text": "two words"}] * 400
+    assert "changes its items" in names(advice)
+    assert advice.probes is not None
+    assert advice.probes.traits.failed == 0
+    assert advice.probes.traits.differs in (False, None)
+    check_against_schema(advice)
+
+
+def test_items_that_cannot_travel_and_are_changed_are_not_noticed_but_called(briefly: None) -> None:
+    rows = [[threading.Lock(), number] for number in range(50)]
+    advice = allcores.advise(advised.lock_away, rows, budget=BUDGET_S)
+    assert advice.decision is not None
+    assert "processes" in advice.decision.impossible
+
+
 def test_no_repeat_calls_no_item_twice(tmp_path: Path, briefly: None) -> None:
     file = tmp_path / "calls"
     with pytest.warns(RuntimeWarning, match="none of them twice"):

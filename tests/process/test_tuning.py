@@ -175,6 +175,13 @@ def test_what_cannot_travel_is_tried_in_a_loop_and_in_threads_alone() -> None:
     assert "processes" not in {each.setting.backend for each in tuning.tried}
 
 
+def test_items_that_a_function_changes_stay_as_they_were() -> None:
+    rows = [{"price": 10.0, "text": "two words"} for _ in range(200)]
+    tuning = allcores.tune(advised.raise_price, rows, budget=4)
+    assert rows == [{"price": 10.0, "text": "two words"}] * 200
+    assert any("changes the item that it is called with" in reason for reason in tuning.reasons)
+
+
 def test_pools_that_cannot_be_had_do_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers are one too many for this machine: the others are measured, and one of them wins."""
     ready = Pools.ready

@@ -54,7 +54,7 @@ def advise(
     was too busy to tell, it says so. It takes at most `budget` seconds: 10 are 5 % of an input of 200 s.
 
     A function that writes files, starts processes, connects or gives other results each time is told by a
-    RuntimeWarning after its first two calls, before there are many.
+    RuntimeWarning after its first two calls, before there are many. One that changes its items is called with copies.
 
     Args:
         fn: The function, of one item.

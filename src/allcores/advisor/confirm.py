@@ -209,6 +209,8 @@ def _round(
     for place in order:
         if not sample.repeat:
             taken = sample.take(block)
+        elif sample.copied:
+            taken = sample.take_again()
         items = [item for _, item in taken]
         sample.called(index for index, _ in taken)
         start = perf_counter()

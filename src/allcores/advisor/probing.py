@@ -14,7 +14,17 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from allcores.advisor.measuring import in_worker, libraries, loops, memory, pool_way, source_text, travel, trials
+from allcores.advisor.measuring import (
+    first_here,
+    in_worker,
+    libraries,
+    loops,
+    memory,
+    pool_way,
+    source_text,
+    travel,
+    trials,
+)
 from allcores.advisor.measuring.calls import LEFT_PART, Calls
 from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
@@ -105,6 +115,10 @@ class Probing:
             raise UsageError("there are no items: advice needs some to measure the function with")
         way = self._look_at_travel()
         start_s, first = self._first_calls(way)
+        if first["changes"]:
+            # It is called here, too, from now on: the items of the program stay as they are.
+            self.sample.copied, self.shared = True, None
+            way = replace(way, common_bytes=0)
         seen = [*first["effects"][:MOST_TOLD], *(["gives other results for the same item"] if first["differs"] else [])]
         if seen:
             # Whoever reads it can still end this: what follows is calls by the hundred.
@@ -200,25 +214,11 @@ class Probing:
         """The same in this process, for what cannot travel; nothing watches it."""
         taken = self.sample.take(1)
         index, item = taken[0]
-        start = perf_counter()
-        try:
-            self.fn(item)
-        except loops.FAILURES as error:
-            raise UsageError(
-                f"the function raises {type(error).__name__}: {error} (item {index}): give it items that it can work on"
-            ) from None
-        first_s = perf_counter() - start
-        second_s = None
-        if second and first_s < 0.2 * self.calls.budget:
-            start = perf_counter()
-            loops.call_all(self.fn, [item])
-            second_s = perf_counter() - start
-        self.sample.called([index], 1 if second_s is None else 2)
-        return {
-            "first_s": first_s, "second_s": second_s, "task_s": 0.0, "error": None, "differs": None, "effects": [],
-            "sleeps": False, "opens_pool": False, "bytes_out": 0, "dumps_s": 0.0, "loads_s": 0.0, "problem": None,
-            "own_bytes": 0,
-        }  # fmt: skip
+        found = first_here.first_calls(self.fn, item, 0.2 * self.calls.budget if second else 0.0)
+        if found["error"] is not None:
+            raise UsageError(f"the function raises {found['error']} (item {index}): give it items that it can work on")
+        self.sample.called([index], 1 if found["second_s"] is None else 2)
+        return found
 
     def _time_loop(self, first: FirstCalls) -> tuple[Timing, list[Any]]:
         """The plain loop; also some results, if they are large."""
@@ -247,6 +247,7 @@ class Probing:
         total, times = loops.each(self.fn, [item for _, item in taken], most_s=LEFT_PART * self.left())
         count = len(times)
         self.sample.called(index for index, _ in taken[:count])
+        knows = second is not None and bool(times) and self._knows(second, times)
         if not times:  # there are no more items that may be called
             only = max(first_here if here else first["first_s"], 1e-9)
             self.calls.item_s = only
@@ -260,8 +261,7 @@ class Probing:
                 total = loops.Loop(*(sum(values) for values in zip(*(_values(block) for block in blocks), strict=True)))
         self.calls.item_s = max(total.wall_s / count, 1e-9)
         median = statistics.median(times)
-        if second is not None and median > 20e-6 and second < 0.1 * median and self._knows(taken, times):
-            # It must be measured with items that it has not seen.
+        if knows:  # it must be measured with items that it has not seen
             self._remembers = True
             self.sample.repeat = False
         spread = statistics.pstdev(times) / statistics.fmean(times) if len(times) > 2 and median >= SINGLE_S else 0.0
@@ -282,13 +282,17 @@ class Probing:
                     continue
         return timing, results
 
-    def _knows(self, taken: Sequence[tuple[int, Any]], times: Sequence[float]) -> bool:
-        """Whether an item that was called takes next to nothing when it is called again: of some it always does."""
+    def _knows(self, second: float, times: Sequence[float]) -> bool:
+        """Whether an item of the latest that were called takes next to nothing when it is called again.
+
+        The second call on the first item alone does not tell: some items never take their time.
+        """
         place = sorted(range(len(times)), key=times.__getitem__)[len(times) // 2]
-        index, item = taken[place]
+        if times[place] <= 20e-6 or second >= 0.1 * times[place]:
+            return False
+        index, item = self.sample.take_again()[place]
         self.sample.called([index])
-        again = loops.each(self.fn, [item])[1]
-        return again[0] < 0.1 * times[place]
+        return loops.each(self.fn, [item])[1][0] < 0.1 * times[place]
 
     def _lateness(self) -> float | None:
         if not self.calls.fits(1):
@@ -375,6 +379,7 @@ class Probing:
         changed = [f"changes the global '{name}'" for name in source_text.globals_changed(self.fn)]
         return Traits(
             differs=first["differs"],
+            changes=first["changes"],
             effects=(*first["effects"], *changed),
             sleeps=(first["sleeps"] or source_text.sleeps(self.fn)) and timing.waits,
             random=bool(first["differs"]) and source_text.draws_random(self.fn),

@@ -64,8 +64,9 @@ class Calls:
         return [item for _, item in taken]
 
     def take_same(self, items: list[Any]) -> list[Any]:
-        """The same items again where that is allowed, else as many others."""
+        """The items of the latest `take` again, as they were, where that is allowed, else as many others."""
         if not self.sample.repeat:
             return self.take(len(items))
-        self.sample.called_again()
-        return items
+        again = self.sample.take_again()
+        self.sample.called(index for index, _ in again)
+        return [item for _, item in again]

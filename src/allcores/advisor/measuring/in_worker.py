@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pickle
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         task_s: Seconds of all that was done here.
         error: What the first raised, as text; None.
         differs: Whether the results were not the same; None without a second call.
+        changes: It changed the item.
         effects: What was done outside.
         sleeps, opens_pool: What was seen.
         bytes_out, dumps_s, loads_s: Of the pickled result; problem: why it cannot be pickled.
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         task_s: float
         error: str | None
         differs: bool | None
+        changes: bool
         effects: list[str]
         sleeps: bool
         opens_pool: bool
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
         own_bytes: int
 
 
+#: bytes of an item that are kept to be called with once more
+MOST_KEPT = 4 << 20
 #: effects that are told
 MOST_EFFECTS = 8
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND
@@ -88,8 +93,13 @@ class _Watch:
 def first_calls(fn: Callable[[Any], Any], item: Any, second: bool) -> FirstCalls:
     """Call `fn` for the first time in this process, and a second time on the same item if that is allowed."""
     begin = perf_counter()
+    before = state_of(item)
     watch = _Watch()
     result, error, first_s = _watched(watch, fn, item)
+    changes = before is not None and state_of(item) != before
+    if changes:
+        # Else it would be called with what it has made of it; of a large one nothing is kept, as that is memory.
+        item, second = (pickle.loads(before), second) if isinstance(before, bytes) else (item, False)
     second_s: float | None = None
     differs: bool | None = None
     found = list(watch.effects)
@@ -105,6 +115,7 @@ def first_calls(fn: Callable[[Any], Any], item: Any, second: bool) -> FirstCalls
         "second_s": second_s,
         "error": error,
         "differs": differs,
+        "changes": changes,
         "effects": found,
         "sleeps": watch.sleeps,
         "opens_pool": watch.opens_pool,
@@ -115,6 +126,31 @@ def first_calls(fn: Callable[[Any], Any], item: Any, second: bool) -> FirstCalls
         "own_bytes": procfs.peak_private_bytes(os.getpid()) or 0,
         "task_s": perf_counter() - begin,
     }
+
+
+def state_of(item: Any) -> bytes | tuple[bytes, ...] | None:
+    """What tells whether an item was changed: its pickle, or digests of that of a large one.
+
+    None of one that cannot be changed, or that does not tell.
+    """
+    if item is None or isinstance(item, str | bytes | int | float | complex):
+        return None
+    buffers: list[pickle.PickleBuffer] = []
+
+    def collect(buffer: pickle.PickleBuffer) -> bool:
+        buffers.append(buffer)
+        return False
+
+    try:
+        data = pickling.dumps(item, collect, buffers.clear)
+        if not buffers and len(data) <= MOST_KEPT:
+            return data
+        parts = [memoryview(data), *(buffer.raw() for buffer in buffers)]
+        if sum(map(len, parts)) <= MOST_KEPT:
+            return pickling.dumps(item)
+        return tuple(hashlib.blake2b(part, digest_size=16).digest() for part in parts)
+    except Exception:
+        return None
 
 
 def _watched(watch: _Watch, fn: Callable[[Any], Any], item: Any) -> tuple[Any, str | None, float]:

@@ -6,6 +6,7 @@ once per item only, each is handed out once.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -68,6 +69,8 @@ class Sample:
             self.total = len(self._items) if self.whole else total
         self.count = len(self._items)
         self.repeat = repeat
+        #: what is handed out are copies: the function changes its items, and these are the program's
+        self.copied = False
         self._step = _spread(self.count)
         self._next = 0
         self._latest: list[int] = []
@@ -88,16 +91,18 @@ class Sample:
     def take(self, count: int) -> list[tuple[int, Any]]:
         """The next items with their indices; fewer if they come to their end, or if they repeat within one take."""
         count = min(count, self.count if self.repeat else self.count - self._next)
-        found = []
+        found: list[tuple[int, Any]] = []
+        self._latest = []
         for _ in range(max(0, count)):
-            found.append(self._at(self._next % self.count * self._step % self.count))
+            place = self._next % self.count * self._step % self.count
+            self._latest.append(place)
+            found.append(self._at(place))
             self._next += 1
-        self._latest = [index for index, _ in found]
         return found
 
-    def called_again(self) -> None:
-        """Note that the items of the latest `take` were called once more."""
-        self.called(self._latest)
+    def take_again(self) -> list[tuple[int, Any]]:
+        """The items of the latest `take` once more, as they were then."""
+        return [self._at(place) for place in self._latest]
 
     def look(self, count: int) -> list[tuple[int, Any]]:
         """Items to look at, which stay to be taken."""
@@ -114,7 +119,8 @@ class Sample:
 
     def _at(self, place: int) -> tuple[int, Any]:
         """What is at a place of those that are at hand, with its index in the input."""
-        return (place if self._places is None else self._places[place]), self._items[place]
+        item = self._items[place]
+        return (place if self._places is None else self._places[place]), copy_of(item) if self.copied else item
 
     def first(self) -> Any:
         """The first item of the input."""
@@ -136,6 +142,14 @@ class Sample:
             else:
                 ranges.append([index, index])
         return ranges
+
+
+def copy_of(item: Any) -> Any:
+    """A copy in which nothing is the item's own; the item itself, if it has none."""
+    try:
+        return copy.deepcopy(item)
+    except Exception:
+        return item
 
 
 def _has_places(items: Iterable[Any]) -> bool:

@@ -14,6 +14,11 @@ from allcores.formatting import precise_seconds_text, seconds_text, size_text
 LARGE = 256 << 10
 #: items that take less are too small to be sent one by one
 SMALL_S = 200e-6
+#: of a function that changes its items
+CHANGES = (
+    "the function changes the item that it is called with: a worker process has a copy of it, so what the program needs"
+    " has to be returned. What was measured here are copies, and your items are as they were"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,8 @@ def _of_what_it_does(probes: Probes) -> list[Pitfall]:
                 "what it returns depends on more than the item (state, time, randomness): in workers it may differ",
             )
         )
+    if traits.changes:
+        found.append(Pitfall("changes its items", CHANGES))
     if traits.effects:
         found.append(
             Pitfall(

@@ -132,6 +132,7 @@ class Traits:
 
     Attributes:
         differs: A second call on the same item gave another result; None if that was not tried.
+        changes: It changed the item that it was called with.
         effects: What it did outside, as short clauses: "writes to /tmp/log", "changes the global 'seen'".
         sleeps: It called `time.sleep`.
         random: It drew random numbers that were not seeded from the item.
@@ -142,6 +143,7 @@ class Traits:
     """
 
     differs: bool | None = None
+    changes: bool = False
     effects: tuple[str, ...] = ()
     sleeps: bool = False
     random: bool = False

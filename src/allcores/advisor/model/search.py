@@ -60,6 +60,7 @@ class Ground:
         threads, processes: Whether these can be used.
         most_workers: As many as fit into memory.
         model_chunk: What the model recommends; None.
+        changes: The function changes its items.
         hopeless: Whatever the machine does, no workers can be worth it: processor seconds alone tell that.
     """
 
@@ -75,6 +76,7 @@ class Ground:
     most_workers: int = 1 << 20
     model_chunk: int | None = None
     hopeless: bool = False
+    changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

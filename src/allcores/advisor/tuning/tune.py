@@ -18,6 +18,7 @@ from allcores.advisor.model.code import Names
 from allcores.advisor.model.decision import decide
 from allcores.advisor.model.found import Found, found_by, growth
 from allcores.advisor.model.memory import room_for
+from allcores.advisor.model.pitfalls import CHANGES
 from allcores.advisor.model.search import Ground, Search, Stage
 from allcores.advisor.model.verdict import Verdict
 from allcores.advisor.probing import Probing, TooSlow
@@ -192,6 +193,7 @@ class _Measuring:
             self.calls += int(line.get("calls", 0))
             self.spent += float(line.get("spent", 0.0))
             self.earlier_others = float(line.get("others", 0.0))
+        self._sample.copied = self.search.ground.changes
         if self.search.settings:
             self._sample.cut(self.search.ground.at_hand)  # the items of a round are the same for all of its settings
         if not self.search.settings:
@@ -283,6 +285,7 @@ class _Measuring:
             processes=processes,
             most_workers=max(1, most),
             hopeless=decision.certain,
+            changes=probes.traits.changes,
             model_chunk=costs.chunk_for(probes, max(2, probes.machine.cores)) if processes else None,
         )
 
@@ -300,6 +303,7 @@ _GROUND = (
     "most_workers",
     "model_chunk",
     "hopeless",
+    "changes",
 )
 
 
@@ -342,7 +346,7 @@ def _tuning(found: Found, measuring: _Measuring, kept: str | None, shown: str, n
         low=None if measured is None else measured.low,
         high=None if measured is None else measured.high,
         kept=kept,
-        reasons=found.reasons,
+        reasons=(*found.reasons, *([CHANGES[0].upper() + CHANGES[1:]] if searched.ground.changes else [])),
         tried=tuple(_tried(searched)),
         growth=growth(searched, setting.backend),
         items=searched.ground.items,
