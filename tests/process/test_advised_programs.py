@@ -65,9 +65,17 @@ def test_what_is_pasted_runs(tmp_path: Path, setting: Setting, kind: str) -> Non
         assert found is table
         common = Common(type(items[0]).__name__, travel.place_of(items[0], found))
     names = Names("work", ("from own_work import TABLE, items_of, work",), (f"items = items_of({source})",))
-    (tmp_path / "own_work.py").write_text(WORK)
     checks = f"assert results == [work(item) for item in items_of({source})]\nprint('the same')\n"
-    (tmp_path / "pasted.py").write_text(code_for(setting, names, common=common) + checks)
+    check_prints(tmp_path, code_for(setting, names, common=common) + checks)
+    # The same where the program has them already, one by one.
+    begin = f"from own_work import TABLE, items_of, work\nitems = iter(items_of({source}))\n"
+    code = code_for(setting, Names("work"), common=common, in_order=False)
+    check_prints(tmp_path, begin + code + checks)
+
+
+def check_prints(tmp_path: Path, program: str) -> None:
+    (tmp_path / "own_work.py").write_text(WORK)
+    (tmp_path / "pasted.py").write_text(program)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-W", "error", "pasted.py"],

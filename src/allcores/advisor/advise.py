@@ -11,7 +11,7 @@ from typing import Any
 
 from allcores.advisor import library_way
 from allcores.advisor.advice import Advice
-from allcores.advisor.asked import checked_name
+from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.confirm import Confirmation, confirm
 from allcores.advisor.measuring import machine, switches, travel
 from allcores.advisor.measuring.sample import Sample
@@ -73,14 +73,14 @@ def advise(
             or is async or a generator, which compute nothing when they are called.
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
-    shown = "function" if not name.isidentifier() else name
+    names = Names(name_in_code(fn))
     more = "some of them more than once (repeat=False calls none twice)" if repeat else "none of them twice"
 
     def tell(clause: str) -> None:
         warn(f"advise: the function {clause}. It is called on many items from here on, {more}.")
 
     return advise_named(
-        fn, items, Names(shown), name, began=perf_counter(), budget=budget, repeat=repeat, total=total, tell=tell
+        fn, items, names, name, began=perf_counter(), budget=budget, repeat=repeat, total=total, tell=tell
     )
 
 
@@ -183,7 +183,13 @@ def _advice(
         reasons=tuple(reasons),
         pitfalls=pitfalls(probes, decision),
         patterns=tuple(_pattern(each, decision, confirmation) for each in patterns),
-        code=code_for(chosen.setting, names, common=common, library=library.code if library is not None else ""),
+        code=code_for(
+            chosen.setting,
+            names,
+            common=common,
+            library=library.code if library is not None else "",
+            in_order=sample.in_order,
+        ),
         calls=sum(sample.calls.values()),
         called_on=tuple((first, last) for first, last in sample.called_on()),
         seconds=perf_counter() - began,

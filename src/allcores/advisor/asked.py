@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -21,6 +22,18 @@ def check_computes(fn: Callable[..., Any]) -> None:
             raise UsageError(
                 f"{fn!r} is a generator, {nothing}: give a function that returns a list of what it yields."
             )
+
+
+def name_in_code(fn: Callable[..., Any]) -> str:
+    """What a program may call it by: its name; "function" where that alone does something else, or nothing.
+
+    That of a partial's function has no arguments bound to it, that of a method no object, that of an object's class
+    makes another one.
+    """
+    name = getattr(fn, "__name__", None)
+    owner = getattr(fn, "__self__", None)
+    is_bound = isinstance(fn, functools.partial) or not (owner is None or inspect.ismodule(owner))
+    return name if isinstance(name, str) and name.isidentifier() and not is_bound else "function"
 
 
 def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, total: int | None) -> str:

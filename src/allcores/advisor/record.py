@@ -51,7 +51,8 @@ class AdviceRecord:
         pitfalls: Known ways to lose that this function meets, each with its fix.
         patterns: All that were looked at, the recommended one first.
         what_ifs: What would change with more cores, more items, smaller results and the like.
-        code: A program that does as recommended, to be pasted.
+        code: A program that does as recommended, to be pasted. `function` stands for one that a name alone does not
+            give: a lambda, a partial, a method of an object.
         calls: How often the function was called; items that were on their way when a trial was cut short count.
         called_on: First and last index of ranges of items that it was called with; at most 20 ranges.
         seconds: That it took.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import xmlrpc.client
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from allcores import UsageError
-from allcores.advisor.asked import checked_name
+from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.measuring import source_text
 from allcores.advisor.measuring.switches import find
 
@@ -68,6 +69,27 @@ def test_what_computes_has_its_name(given: Any, name: str) -> None:
     assert name_of(given) == name
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (plain, "plain"),
+        (runs(fetch), "fetch"),
+        (functools.lru_cache(plain), "plain"),
+        (Calls, "Calls"),
+        (len, "len"),
+        (math.sqrt, "sqrt"),
+        # by the name alone these would be called without what is bound to them
+        (functools.partial(pow, 2), "function"),
+        (Calls().rows, "function"),
+        (Calls(), "function"),
+        ({}.get, "function"),
+        (lambda number: number, "function"),
+    ],
+)
+def test_code_names_what_is_what_was_measured(given: Any, name: str) -> None:
+    assert name_in_code(given) == name
+
+
 class Endless:
     """As proxies of objects elsewhere are: any attribute is another one."""
 
@@ -93,6 +115,7 @@ TURNED.__wrapped__.__wrapped__ = TURNED  # type: ignore[attr-defined]
 @pytest.mark.parametrize("given", [Endless(), xmlrpc.client.ServerProxy("http://localhost:1").some.method, TURNED])
 def test_wrappers_without_an_end_are_followed_for_a_while(given: Any) -> None:
     assert name_of(given) in ("Endless", "_Method", "Turned", "plain")
+    assert name_in_code(given) == "function"
     assert source_text.is_nested(given) in (True, False)
     assert not source_text.sleeps(given) and not source_text.opens_pool(given) and not source_text.draws_random(given)
     assert source_text.globals_changed(given) == ()

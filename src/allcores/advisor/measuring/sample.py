@@ -54,6 +54,8 @@ class Sample:
         self.total: int | None
         #: all items of the input are at hand
         self.whole: bool
+        #: the first item of the input is `items[0]`
+        self.in_order = _has_places(items)
         if isinstance(items, Beginning):
             self._items, self.total, self.whole = items.items, total, False
         elif _has_places(items):

@@ -43,7 +43,9 @@ _WITH_SHARED = {
 }
 
 
-def code_for(setting: Setting, names: Names, *, common: Common | None = None, library: str = "") -> str:
+def code_for(
+    setting: Setting, names: Names, *, common: Common | None = None, library: str = "", in_order: bool = True
+) -> str:
     """Lines of Python, with a newline at the end.
 
     Args:
@@ -51,6 +53,7 @@ def code_for(setting: Setting, names: Names, *, common: Common | None = None, li
         names: How to get at the function and the items.
         common: The object in every item that is to be shared; None.
         library: The library's own way, an expression, for a setting that is that.
+        in_order: `items[0]` is the first of them; of a generator, a set or a dict it is not.
     """
     lines = [*names.imports]
     own = setting.pattern == "library" and setting.workers > 1
@@ -65,6 +68,8 @@ def code_for(setting: Setting, names: Names, *, common: Common | None = None, li
     if setting.workers == 1:
         lines.append(f"results = [{names.function}(item) for item in items]")
         return "\n".join(lines) + "\n"
+    if not (in_order or names.items) and (setting.preload or (setting.share and common is not None)):
+        lines.append("items = list(items)  # the first of them is needed before the others")
     options = [f"workers={setting.workers}"]
     if setting.pattern == "threads":
         options.append('backend="threads"')

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
 
-from allcores.advisor.asked import checked_name
+from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.measuring import machine
 from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
@@ -76,7 +76,7 @@ def tune(
             another process tunes it, or the folder of kept settings cannot be used or trusted.
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
-    names = Names(name if name.isidentifier() else "function")
+    names = Names(name_in_code(fn))
 
     def tell(clause: str) -> None:
         warn(f"tune: the function {clause}. It is called many times on the same items from here on.")
