@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,16 @@ def lock_away(pair: list[Any]) -> int:
     """Changes an item that can be neither sent nor copied."""
     pair[1] = 1
     return loop(1)
+
+
+async def fetch(item: Any) -> Any:
+    """Computes when it is awaited."""
+    return item
+
+
+def rows(item: Any) -> Iterator[Any]:
+    """Computes when it is asked for the next one."""
+    yield item
 
 
 def long_list(number: int) -> list[int]:

@@ -465,6 +465,20 @@ def test_a_function_that_does_not_work_is_told(function: object, words: str) -> 
         allcores.advise(function, range(10), budget=2)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("item", [1, threading.Lock()], ids=["in a worker", "here"])
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda item: advised.fetch(item), "returns a coroutine, .* with asyncio.run"),
+        (lambda item: advised.rows(item), "returns a generator, .* returns a list of what it yields"),
+    ],
+)
+def test_a_function_that_returns_what_computes_later_is_refused(function: Any, words: str, item: Any) -> None:
+    """It does nothing by itself, and would be measured as that."""
+    with pytest.raises(UsageError, match=words):
+        allcores.advise(function, [item] * 5, budget=2)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -70,7 +70,7 @@ def advise(
 
     Raises:
         UsageError: There are no items, an option makes no sense, or the function raises for every item that was tried,
-            or is async or a generator, which compute nothing when they are called.
+            or is, or returns, a coroutine or a generator, which compute nothing when they are made.
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     names = Names(name_in_code(fn))

@@ -115,6 +115,8 @@ class Probing:
             raise UsageError("there are no items: advice needs some to measure the function with")
         way = self._look_at_travel()
         start_s, first = self._first_calls(way)
+        if first["later"] is not None:
+            raise UsageError(f"the function {first['later']}")
         if first["changes"]:
             # It is called here, too, from now on: the items of the program stay as they are.
             self.sample.copied, self.shared = True, None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from time import perf_counter, thread_time
 from typing import Any
 
+from allcores.advisor.measuring.later import later
 from allcores.advisor.measuring.loops import FAILURES
 from allcores.system import procfs
 from allcores.transport import pickling
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         first_s, second_s: Seconds of the calls; the second is None without one, or if it raised.
         task_s: Seconds of all that was done here.
         error: What the first raised, as text; None.
+        later: It returned what computes later, as the end of a sentence; None.
         differs: Whether the results were not the same; None without a second call.
         changes: It changed the item.
         effects: What was done outside.
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         second_s: float | None
         task_s: float
         error: str | None
+        later: str | None
         differs: bool | None
         changes: bool
         effects: list[str]
@@ -96,6 +99,8 @@ def first_calls(fn: Callable[[Any], Any], item: Any, second: bool) -> FirstCalls
     before = state_of(item)
     watch = _Watch()
     result, error, first_s = _watched(watch, fn, item)
+    computes_later = later(result)
+    second = second and computes_later is None
     changes = before is not None and state_of(item) != before
     if changes:
         # Else it would be called with what it has made of it; of a large one nothing is kept, as that is memory.
@@ -114,6 +119,7 @@ def first_calls(fn: Callable[[Any], Any], item: Any, second: bool) -> FirstCalls
         "first_s": first_s,
         "second_s": second_s,
         "error": error,
+        "later": computes_later,
         "differs": differs,
         "changes": changes,
         "effects": found,
