@@ -6,7 +6,7 @@ from tests.unit.advisor.test_decision import MS, probes
 
 from allcores.advisor.model.decision import decide
 from allcores.advisor.model.pitfalls import pitfalls
-from allcores.advisor.model.probes import Library, Probes
+from allcores.advisor.model.probes import Library, Probes, Traits
 
 SKLEARN = Library("sklearn", None, "n_jobs=-1", "n_jobs=1")
 NUMPY = Library("numpy", 2, "OMP_NUM_THREADS=n, for linear algebra", "OMP_NUM_THREADS=1")
@@ -29,3 +29,9 @@ def test_one_that_uses_its_threads_is_parallel_already() -> None:
     found = fixes(probes(10 * MS, busy=1.9, late_ms=0.1, two_threads=1.0, two_processes=1.0, libraries=(SKLEARN,)))
     assert "n_jobs=1" in found["already parallel"]
     assert "a library's own way" not in found
+
+
+def test_calls_that_raised_are_told() -> None:
+    """A program that is given the code ends at the first of them."""
+    assert "30 of 100 calls that were timed raised" in fixes(probes(traits=Traits(failed=30)))["calls that raise"]
+    assert "calls that raise" not in fixes(probes())

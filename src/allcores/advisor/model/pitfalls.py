@@ -193,6 +193,15 @@ def _of_the_amount(probes: Probes) -> list[Pitfall]:
 
 def _of_what_it_does(probes: Probes) -> list[Pitfall]:
     traits, found = probes.traits, []
+    if traits.failed:
+        found.append(
+            Pitfall(
+                "calls that raise",
+                f"{traits.failed:,} of {probes.timing.items:,} calls that were timed raised, and are in all figures as"
+                " they are: a loop, and a map, end with the first of them; on_error= of a map says what else is to come"
+                " of it",
+            )
+        )
     if traits.nested:
         found.append(
             Pitfall(
