@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import multiprocessing
 import xmlrpc.client
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -88,6 +89,39 @@ def test_what_computes_has_its_name(given: Any, name: str) -> None:
 )
 def test_code_names_what_is_what_was_measured(given: Any, name: str) -> None:
     assert name_in_code(given) == name
+
+
+class Pool:
+    """Of connections, say."""
+
+
+def with_psutil(number: int) -> Any:
+    import psutil  # type: ignore[import-untyped]
+
+    return psutil.Process().memory_info()
+
+
+def with_connections(number: int) -> Any:
+    return Pool()
+
+
+def with_workers(number: int) -> Any:
+    with multiprocessing.Pool(number) as pool:
+        return pool.map(abs, [number])
+
+
+def with_threads(number: int) -> Any:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(number)
+
+
+@pytest.mark.parametrize(
+    ("given", "opens"), [(with_psutil, False), (with_connections, False), (with_workers, True), (with_threads, True)]
+)
+def test_a_pool_of_workers_is_told_from_what_has_its_name(given: Any, opens: bool) -> None:
+    pytest.importorskip("psutil")
+    assert source_text.opens_pool(given) is opens
 
 
 class Endless:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dis
 import functools
+import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 #: functions and modules that draw random numbers of a state that is not the item's
@@ -24,6 +25,11 @@ _RANDOM = {
 }
 #: classes that start workers
 _POOLS = {"ProcessPoolExecutor", "Pool", "Process", "ThreadPoolExecutor", "Parallel"}
+#: libraries that have these; others have classes of the names, too
+_PARALLEL = {
+    "multiprocessing", "concurrent", "joblib", "loky", "allcores", "multiprocess", "pathos", "billiard", "mpire",
+    "torch", "ray", "dask", "distributed",
+}  # fmt: skip
 #: functions of which looks go no deeper, and wrappers in one another
 MOST_FUNCTIONS, MOST_WRAPPERS = 50, 50
 #: where a wrapper, and a method, has its function
@@ -72,8 +78,22 @@ def sleeps(fn: Callable[..., Any]) -> bool:
 
 
 def opens_pool(fn: Callable[..., Any]) -> bool:
-    """Whether it names a pool of processes or threads."""
-    return bool({name for code in _codes(fn) for name in code.co_names} & _POOLS)
+    """Whether it names a pool of processes or threads; what is known to be something else is none."""
+    known = getattr(unwrapped(fn), "__globals__", None)
+    return any(
+        not _is_anothers(name, code, known if isinstance(known, dict) else {})
+        for code in _codes(fn)
+        for name in _POOLS & set(code.co_names)
+    )
+
+
+def _is_anothers(name: str, code: CodeType, known: dict[str, Any]) -> bool:
+    """Whether all that code may mean by a name is of libraries, or of the program, that run nothing elsewhere."""
+    modules = [known.get(each, sys.modules.get(each)) for each in code.co_names]
+    meant = [known.get(name), *(vars(each).get(name) for each in modules if isinstance(each, ModuleType))]
+    kinds = [kind for each in meant if each is not None for kind in getattr(each, "__mro__", (each,))]
+    tops = {str(getattr(kind, "__module__", "")).partition(".")[0] for kind in kinds}
+    return bool(kinds) and not tops & _PARALLEL
 
 
 def _codes(fn: Callable[..., Any]) -> Iterator[CodeType]:
