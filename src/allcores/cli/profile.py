@@ -63,26 +63,26 @@ def command(
     if html is not None:
         measured.check_page(html)
     for path in (json_file, report):
-        if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        folder = "" if path is None else os.path.dirname(os.path.abspath(path))
+        if folder and not os.path.isdir(folder):
             raise CommandError(f"there is no folder for '{path}': make it first")
+        is_device = path is not None and os.path.exists(path) and not os.path.isfile(path)
+        if folder and not is_device and not os.access(folder, os.W_OK):
+            raise CommandError(f"{path} cannot be written: name a file in a folder of yours")
     finished = program.run(["-m", *arguments] if module else list(arguments), hz=rate or program.DEFAULT_HZ)
     try:
         made = reports.make(finished, cores or core_budget().workers)
+        text = reports.as_text(made)
+        if report is None or not _written(report, safe_text(text) + "\n"):
+            say(text)  # the program may have run for hours: what was found is shown somewhere
         if json_file is not None:
-            _write(json_file, safe_json(json.dumps(reports.as_json(made), indent=2)) + "\n")
+            _written(json_file, safe_json(json.dumps(reports.as_json(made), indent=2)) + "\n")
         if html is not None:
             from allcores.advisor.profiling import page
 
             page.save(made, html)
-        text = reports.as_text(made)
-        if report is not None:
-            _write(report, safe_text(text) + "\n")
-        else:
-            say(text)
     except UsageError as error:
         print_error(str(error))
-    except OSError as error:
-        print_error(f"the report cannot be written: {error}")
     except Exception:  # the program has run, and its end is what counts
         say(traceback.format_exc().rstrip("\n"))
         print_error("no report: this should not have happened, please report it with the lines above")
@@ -104,6 +104,12 @@ def _check_survival(outputs: dict[str, str], program: Sequence[str]) -> None:
             check_file_survives(path, name, "given to the program")
 
 
-def _write(path: str, text: str) -> None:
-    with whole_text(path) as file:
-        file.write(text)
+def _written(path: str, text: str) -> bool:
+    """Write a file; whether it could be, which is told if not."""
+    try:
+        with whole_text(path) as file:
+            file.write(text)
+    except OSError as error:
+        print_error(f"{path} cannot be written: {error.strerror}")
+        return False
+    return True

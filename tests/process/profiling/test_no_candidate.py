@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def test_too_short_to_say(tmp_path: Path) -> None:
     assert not [each for each in done.found["candidates"] if each["pays"]]
 
 
-@pytest.mark.parametrize("arguments", [["missing.py"], [], ["--json", "nowhere/out.json", "script.py"]])
+@pytest.mark.parametrize(
+    "arguments", [["missing.py"], [], ["--json", "nowhere/out.json", "script.py"], ["--json", "x" * 300, "script.py"]]
+)
 def test_wrong_use_runs_nothing(arguments: list[str], tmp_path: Path) -> None:
     """One sentence and exit code 2, before the program is started."""
     (tmp_path / "script.py").write_text("print('ran')")
@@ -50,3 +53,18 @@ def test_wrong_use_runs_nothing(arguments: list[str], tmp_path: Path) -> None:
         done = finish(process)
     assert (done.code, done.out) == (2, "")
     assert done.err.strip()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_file_that_cannot_be_written_costs_that_file_alone(option: str, tmp_path: Path) -> None:
+    """The program has run: what was found is on standard error, at the least, and in the others."""
+    (tmp_path / "script.py").write_text("print(sum(range(10)))")
+    other = {"--json": "--report", "--report": "--json"}[option]
+    command = ["-m", "allcores", "profile", option, "/dev/full", other, "other", "script.py"]
+    with running(command, folder=tmp_path) as process:
+        ended = finish(process)
+    assert (ended.code, ended.out) == (0, "45\n")
+    assert "cannot be written" in ended.err
+    assert (tmp_path / "other").stat().st_size > 0
+    assert ("the program ended with 0" in ended.err) is (option == "--report")
