@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.process import scripts
 
 from allcores import Pool, Retry, metrics
 from allcores.outcome import Kind
@@ -173,6 +175,30 @@ def test_several_exporters_of_one_meter_are_added_up() -> None:
     assert found["allcores.map_seconds"][0].count == 2
     assert {p.attributes["le"]: p.value for p in found["allcores.items_by_seconds"]}["+Inf"] == 40
     provider.shutdown()
+
+
+PROVIDER_SET_LATER = """
+import allcores
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+early = [allcores.metrics.OpenTelemetry() for _ in range(2)]
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+for observer, name in zip([*early, allcores.metrics.OpenTelemetry()], ["one", "two", "three"]):
+    with allcores.Pool(backend="serial", observers=[observer], name=name) as pool:
+        pool.map(abs, range(10))
+for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:
+    if metric.name == "allcores.items":
+        print(sorted(point.attributes["pool"] for point in metric.data.data_points if point.value == 10))
+"""
+
+
+def test_exporters_that_were_made_before_the_provider_was_set(tmp_path: Path) -> None:
+    """Modules make theirs as they are imported, and the program sets its provider later: all are seen."""
+    done = scripts.run(PROVIDER_SET_LATER, tmp_path)
+    assert (done.out, done.err) == ("['one', 'three', 'two']\n", "")
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,8 @@ class OpenTelemetry(Readings):
         except ImportError as error:
             raise ImportError("OpenTelemetry metrics need opentelemetry-api: pip install 'allcores[otel]'") from error
         super().__init__()
-        meter = metrics.get_meter("allcores") if meter is None else meter
         with _lock:
-            made = _made.get(meter)
-            if made is None:
-                made = _made[meter] = _Instruments(meter)
+            made = _instruments_of(meter, metrics)
             made.exporters = (*made.exporters, self)
         self._maps_taken = made.maps_taken
 
@@ -95,5 +92,21 @@ class _Instruments:
         return found
 
 
+def _instruments_of(meter: Meter | None, metrics: Any) -> _Instruments:
+    """Those of a meter; None: of the global meter provider. The lock is held."""
+    global _of_provider
+    if meter is None:
+        # Before the program has set its provider each question gives another meter, and later all of these are one,
+        # which has each instrument once: of the second and all others nothing would be seen.
+        if _of_provider is None:
+            _of_provider = _Instruments(metrics.get_meter("allcores"))
+        return _of_provider
+    made = _made.get(meter)
+    if made is None:
+        made = _made[meter] = _Instruments(meter)
+    return made
+
+
 _lock = threading.Lock()  # guards what was made
+_of_provider: _Instruments | None = None
 _made: weakref.WeakKeyDictionary[Meter, _Instruments] = weakref.WeakKeyDictionary()
