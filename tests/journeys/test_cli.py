@@ -312,3 +312,33 @@ def test_standard_error_that_takes_nothing(folder: Path) -> None:
     )
     assert done.returncode == Exit.OK
     assert (folder / "o.jsonl").read_text().split() == ["0", "2", "4", "6", "8", "10"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "work:double", "numbers.txt"],
+        ["tune", "work:double", "numbers.txt"],
+        ["advise", "work:double", str(ROOT / "README.md")],
+        ["runs", "--runs-dir", "kept"],
+        ["cache", "list", "--folder", "kept"],
+        ["jobs", "--store", "jobs.sqlite", "list"],
+        ["work", "tasks.py"],
+        ["chat", "validate", "x.jsonl"],
+        ["chat", "convert", "x.jsonl", "-o", "y.jsonl", "--to", "openai"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_working_folder_that_is_gone(folder: Path, words: list[str]) -> None:
+    """One sentence of each command that needs it, and the way out."""
+    done = subprocess.run(
+        ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m allcores "$@"', sys.executable, *words],
+        cwd=folder,
+        env=environment(ALLCORES_HOME=str(folder / "home")),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    sentence = "allcores: the working folder is gone (No such file or directory): change to one that is there\n"
+    assert (done.returncode, done.stdout, done.stderr) == (Exit.USAGE, "", sentence)

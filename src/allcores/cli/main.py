@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -142,6 +143,15 @@ def _of_standard_output(trouble: OSError) -> Exit:
     return Exit.OUTPUT
 
 
+def _working_folder() -> OSError | None:
+    """Why there is none; None if there is one."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        return error
+    return None
+
+
 def _called(arguments: Sequence[str] | None) -> int:
     """What the command gives; what it raises is raised."""
     try:
@@ -191,6 +201,9 @@ def _ended(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and is_of_output(error):
             return _of_standard_output(error)
+        if isinstance(error, FileNotFoundError) and (gone := _working_folder()) is not None:
+            print_error(f"the working folder is gone ({gone.strerror}): change to one that is there")
+            return Exit.USAGE
         code = _of_jobs(error)
         if code is not None:
             print_error(str(error))
