@@ -205,6 +205,15 @@ def test_killed_and_resumed(shell: Shell, folder: Path) -> None:
     assert code == Exit.OK and "100 items are done" in err
 
 
+@pytest.mark.parametrize("words", [("--timeout", "5"), ("--retries", "3"), ("--retries", "0")])
+def test_what_stages_have_cannot_be_said_of_the_run(shell: Shell, folder: Path, words: tuple[str, str]) -> None:
+    """Deadlines and retries are those of the stages: another one is refused, and not passed over without a word."""
+    assert shell.call("pipe", "work.py:plain", "in.txt", "-o", "out.jsonl")[0] == Exit.OK
+    code, _, err = shell.call("runs", "resume", "latest", *words)
+    assert code == Exit.USAGE
+    assert f"is of a pipeline, each stage of which has {words[0].strip('-')} of its own: leave {words[0]} out" in err
+
+
 def test_failures_are_kept_and_tried_again(shell: Shell, folder: Path) -> None:
     """Shown by cause, exported with their stage, and run again with what depends on them."""
     words = ("pipe", "work.py:skipping", "in.txt", "-o", "out.jsonl")

@@ -230,10 +230,16 @@ def resume(
     request = known.run_row.request
     if "options" not in request:
         raise CommandError(f"run {known.name} was begun by a program (Pool.run): run that again, with resume")
+    piped = request.get("command") == "pipe"
+    for name in ("timeout", "retries"):
+        if piped and changed[name] is not None:
+            raise CommandError(
+                f"run {known.name} is of a pipeline, each stage of which has {name} of its own: leave --{name} out, or"
+                " change the pipeline"
+            )
     options = {**request["options"], **{name: value for name, value in changed.items() if value is not None}}
     options |= {"resume": known.name, "runs_dir": os.path.dirname(known.folder), "json": as_machine, "quiet": quiet}
     options |= {name: tuple(options[name]) for name in ("inputs", "files", "setup_args")}
-    piped = request.get("command") == "pipe"
     try:
         made = PipeOptions(**options) if piped else RunOptions(**options)
     except TypeError:
