@@ -169,6 +169,27 @@ def test_it_ends_with_the_pool(ending_program: Program) -> None:
     assert any(f"pool 'crawl' of process {ending_program.pid} has ended" in line for line in screen.display)
 
 
+@pytest.mark.parametrize(
+    "environment", [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": "xterm", "TTY_COMPATIBLE": "0"}]
+)
+def test_a_terminal_that_cannot_go_back_gets_a_snapshot(program: Program, environment: dict[str, str]) -> None:
+    """In the shell of Emacs, say, nothing can be drawn again and again: it shows once, and ends."""
+    descriptor, theirs = pty.openpty()
+    command = [sys.executable, "-m", "allcores", "top", str(program.pid)]
+    shown = subprocess.Popen(command, env=ENVIRONMENT | environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        assert shown.wait(PATIENCE_S) == Exit.OK
+        text = os.read(descriptor, 65_536).decode()
+    finally:
+        os.close(descriptor)
+        if shown.poll() is None:
+            shown.kill()
+            shown.wait()
+    assert text.startswith(f"crawl · process {program.pid} · ")
+    assert "\x1b" not in text
+
+
 def test_a_pool_that_is_gone_is_not_shown(ending_program: Program) -> None:
     (place,), _ = other_pools.find(ending_program.pid)
     assert other_pools.read(place) is not None

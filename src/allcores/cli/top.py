@@ -17,7 +17,7 @@ from allcores.cli.output import show as show_text
 from allcores.errors import NotSupported
 from allcores.monitoring import other_pools
 from allcores.monitoring.live_lines import Line
-from allcores.monitoring.top_view import PoolRows, WorkerRow, as_text, overview, show
+from allcores.monitoring.top_view import PoolRows, WorkerRow, as_text, may_draw, overview, show
 from allcores.system import procfs
 from allcores.system.process_stats import Gauge
 from allcores.system.terminal_text import safe_line
@@ -146,7 +146,7 @@ def _top(*, pid: int | None, once: bool, json: bool, interval: float) -> int:
         pools = top.look()
         if not pools and not json:
             raise CommandError(_nothing(pid, top.hidden), Exit.NO_POOL)
-        if once or json or not sys.stdout.isatty():
+        if once or json or not sys.stdout.isatty() or not may_draw():
             if pools:
                 time.sleep(SNAPSHOT_S)
                 pools = top.look() or pools

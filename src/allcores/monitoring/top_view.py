@@ -151,6 +151,19 @@ def as_text(lines: list[Line]) -> str:
     return "\n".join("".join(piece for piece, _ in line) for line in lines)
 
 
+def may_draw() -> bool:
+    """Whether standard output is a terminal that can show a picture again and again: a dumb one has no way back.
+
+    Raises:
+        ImportError: If rich is not installed.
+    """
+    need_rich()
+    from rich.console import Console
+
+    console = Console()
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def show(look: Callable[[int, int], list[Line] | None], interval_s: float) -> None:
     """Draw on standard output what `look(width, height)` gives, until it gives None, or Ctrl-C.
 
