@@ -7,6 +7,7 @@ after the row that names them, and only from folders whose names are ids of jobs
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import time
@@ -37,7 +38,9 @@ _jobs = schema.jobs
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept of jobs that have come to an end, whatever is reached first, and of the audit. None: no bound.
+    """What is kept of jobs that have come to an end, whatever is reached first, and of the audit.
+
+    None is no bound, and so is infinity.
 
     Attributes:
         age: Seconds since their end.
@@ -54,7 +57,11 @@ class Retention:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            if value == math.inf:
+                object.__setattr__(self, name, None)
+            elif value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0
+            ):
                 raise UsageError(f"retention: {name} is a number from 0 on, or None for no bound, not {value!r}")
 
     def in_words(self) -> str:

@@ -53,7 +53,8 @@ def of_window(connection: Connection, window: float, now: float) -> Statistics:
     if not isinstance(window, int | float) or not 0 < window < math.inf:
         raise BadJob(f"a window is a number of seconds above 0, not {window!r}")
     table = schema.ends
-    first = int((now - window) // schema.BUCKET_S)
+    # No longer ago than a database can count to.
+    first = int(max(0.0, now - window) // schema.BUCKET_S)
     ends = connection.execute(
         select(table.c.state, func.sum(table.c.n)).where(table.c.bucket > first).group_by(table.c.state)
     ).all()

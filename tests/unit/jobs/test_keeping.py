@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -112,9 +113,12 @@ def test_the_audit_has_a_bound_and_its_numbers_go_on(store: JobStore) -> None:
 def test_what_is_kept_in_words() -> None:
     assert Retention().in_words() == "ended jobs: 30 days, 1,000,000, 10 GB; audit: 100,000 rows"
     assert Retention(None, None, None, None).in_words() == "ended jobs: all; audit: all"
-    bad: Any = "many"
-    with pytest.raises(UsageError, match="audit is a number from 0 on"):
-        Retention(audit=bad)
+    endless: Any = math.inf
+    assert Retention(endless, endless, endless, endless) == Retention(None, None, None, None)
+    refused: list[Any] = ["many", math.nan, -1, True]
+    for bad in refused:
+        with pytest.raises(UsageError, match="audit is a number from 0 on"):
+            Retention(audit=bad)
 
 
 def test_results_that_no_job_has_are_removed_and_nothing_else(store: JobStore, tmp_path: Path) -> None:

@@ -429,6 +429,14 @@ def test_a_damaged_row_is_quarantined_and_the_others_run(store: JobStore, column
     assert counted(store) == sums(store) == {"running": 2, "quarantined": 1}
 
 
+def test_a_window_may_reach_back_further_than_a_database_counts(store: JobStore) -> None:
+    job = store.submit("f", {}).job
+    store.cancel([job.id], "ann")
+    for window in (1e12, 1e20, 1e300):
+        found = store.stats(window)
+        assert (found.window, found.finished, found.sampled) == (window, {State.CANCELLED: 1}, 1)
+
+
 def test_a_state_that_is_no_word_is_quarantined_when_a_supervisor_starts(store: JobStore) -> None:
     job = store.submit("f", {}).job
     spoil(store, "UPDATE allcores_jobs SET state = 'qeued' WHERE seq = :seq", seq=job.seq)
