@@ -39,13 +39,16 @@ update([])
 INSIDE, OUTSIDE = 19, 21
 
 
-def found(folder: Path, places: list[tuple[str, int, int]], lengths: list[int]) -> tuple[Iterations, Candidate]:
+def found(
+    folder: Path, places: list[tuple[str, int, int]], lengths: list[int], cores: int = 8
+) -> tuple[Iterations, Candidate]:
     """What is found of the innermost loop of a stack that computed for 10 s, looked at each 10 ms.
 
     Args:
         folder: For the program.
         places: Name, first line and line of each frame, the innermost first.
         lengths: Of `moved`, at each look.
+        cores: Of the machine.
     """
     path = folder / "program.py"
     path.write_text(SOURCE)
@@ -59,7 +62,7 @@ def found(folder: Path, places: list[tuple[str, int, int]], lengths: list[int]) 
     process: Any = SimpleNamespace(stacks=[stack], observations={codes[0][0]: looks}, python=(3, 13))
     (time,) = attribute(process, {str(path): SourceFile(str(path))})
     iterations = count([time], Values(process))[time.site]
-    return iterations, candidate(time, Verdict(()), iterations, 10.0, 8)
+    return iterations, candidate(time, Verdict(()), iterations, 10.0, cores)
 
 
 UPDATE = ("update", 2, 5)
@@ -89,6 +92,11 @@ def test_one_that_is_called_once_is_as_it_was(tmp_path: Path) -> None:
     iterations, one = found(tmp_path, [UPDATE, ("<module>", 1, OUTSIDE)], [10, 12])
     assert (iterations.often, iterations.each, iterations.executions) == (False, 100.0, 1.0)
     assert one.pays
+
+
+def test_on_one_core_that_is_the_reason(tmp_path: Path) -> None:
+    _, one = found(tmp_path, [UPDATE, ("<module>", 1, OUTSIDE)], [10, 12], cores=1)
+    assert one.why_not == ("there is one core (--cores predicts for more)",)
 
 
 @pytest.mark.parametrize(("body", "pays"), [("total += n * n % 7", False), ("total += work(n)", True)])

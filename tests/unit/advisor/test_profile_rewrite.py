@@ -62,6 +62,8 @@ CHANGED = {
     "expression": "print([f(x) + k for x in xs])  # here",
     "filtered": "print([f(x) for x in xs if x % 2])  # here",
     "pairs": "print([f(x) + y for x, y in zip(xs, xs)])  # here",
+    "pairs, filtered": "print([f(x) + y for x, y in zip(xs, xs) if x % 2 and y])  # here",
+    "pairs in parentheses, filtered": "print([f(x) + y for (x, y) in zip(xs, xs) if x])  # here",
     "set": "print(sorted({f(x) for x in xs}))  # here",
     "dict": "print({x: f(x) for x in xs})  # here",
     "generator": "print(sum(f(x) for x in xs))  # here",

@@ -150,6 +150,8 @@ def _after(time: SiteTime, iterations: Iterations, work: str, cores: int) -> flo
 
 
 def _too_small(time: SiteTime, iterations: Iterations, cores: int) -> str:
+    if cores < 2:
+        return "there is one core (--cores predicts for more)"
     saved = time.seconds * (1 - 1 / max(cores, 2))
     total = iterations.total or 0.0
     if iterations.executions * CALL_S > 0.5 * saved:

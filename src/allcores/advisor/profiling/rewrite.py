@@ -143,6 +143,8 @@ def _of_comprehension(node: Comprehension, source: SourceFile) -> list[Edit] | N
     if part.ifs:
         tests = " if ".join(segment(source.text, each) for each in part.ifs)
         target = segment(source.text, part.target)
+        if isinstance(part.target, ast.Tuple) and not target.startswith("("):
+            target = f"({target})"  # as an element it needs them
         items = f"[{target} for {target} in {items} if {tests}]"
     element: ast.expr | ast.Tuple = node.elt if not isinstance(node, ast.DictComp) else node.value
     if isinstance(node, ast.DictComp):
