@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from allcores.advisor.profiling import facts, sampler, sites
+from allcores.advisor.profiling import facts, records, report, sampler, sites
 from allcores.advisor.profiling.independence import judge
+from allcores.advisor.profiling.program import Finished
 from allcores.advisor.profiling.report import lines_of
 from allcores.advisor.profiling.rewrite import rewrite
 from allcores.advisor.profiling.sites import SourceFile, read_sources
@@ -154,6 +156,23 @@ def test_stacks_without_room_keep_their_outermost_frames(
     assert len(whole) > len(part) == 1 + 2 * sampler.KEPT_FRAMES
     assert part == (whole[0], *whole[-2 * sampler.KEPT_FRAMES :])
     assert found[-1] == found[-2]
+
+
+def test_of_very_many_processes_the_first_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a megabyte of the disk, or of the memory, in which temporary files are."""
+    monkeypatch.setattr(sampler, "MOST_PROCESSES", 2)
+    for number in range(4):
+        sampled = sampler.Sampler(str(tmp_path), 10_000_000, None)
+        sampled._started = number
+        with pytest.raises(OSError, match="enough") if number >= 2 else contextlib.nullcontext():
+            sampled._open()
+    assert len(list(tmp_path.glob("*.samples"))) == 2
+    assert records.left_out(tmp_path) == 2
+    assert records.left_out(tmp_path / "nowhere") == 0
+    finished = Finished(["python", "script.py"], 0, 1.0, False, left_out=2)
+    made = report.Report(finished, 2)
+    assert "2 more were not" in report.as_text(made)
+    assert report.as_json(made)["sampler"]["processes_left_out"] == 2
 
 
 def test_forks_at_a_time_end_the_sampler_s_thread_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def _facts(made: report.Report) -> dict[str, Any]:
         "kinds": [(COLOURS[kind], kind) for kind in KINDS],
         "totals": [sum(each.kinds.get(kind, 0.0) for each in made.occupations) for kind in KINDS],
         "total": sum(each.seconds for each in made.occupations),
+        "left_out": report.left_out_text(finished) if finished.left_out else "",
     }
 
 

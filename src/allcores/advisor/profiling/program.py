@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from allcores.advisor.profiling.records import ProcessRecord, read_all
+from allcores.advisor.profiling.records import ProcessRecord, left_out, read_all
 from allcores.system import posix
 
 #: where `sitecustomize` is, which Python imports by itself
@@ -33,6 +33,7 @@ class Finished:
 
     `status` is its exit code, or the number of the signal that ended it, negative. `seconds` is from its start to its
     end, as the one who waited for it saw it. `program` is what stood behind `python`, `pid` the number of its process.
+    `left_out` is how many of its processes were not sampled.
     """
 
     command: list[str]
@@ -42,6 +43,7 @@ class Finished:
     processes: list[ProcessRecord] = field(default_factory=list)
     program: list[str] = field(default_factory=list)
     pid: int = 0
+    left_out: int = 0
 
     @property
     def root(self) -> ProcessRecord | None:
@@ -75,6 +77,7 @@ def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
         finished = _run(command, environ)
         finished.program = list(arguments)
         finished.processes = read_all(folder)
+        finished.left_out = left_out(folder)
         return finished
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from allcores.advisor.profiling.sampler import FIELDS, FIRST_SLOT, SIZE, SLOTS, TEXT
+from allcores.advisor.profiling.sampler import FIELDS, FIRST_SLOT, LEFT_OUT, SIZE, SLOTS, TEXT
 
 #: what is known of a value: type, length or value (-1: unknown), and (type, bytes, whether it pickles) of an item
 Fact = tuple[str, int, tuple[str, int, str] | None]
@@ -101,6 +101,14 @@ def read_all(folder: Path) -> list[ProcessRecord]:
     """Each process' record, oldest first; of what is no whole record, nothing."""
     found = [record for path in folder.glob("*.samples") if (record := read(path)) is not None]
     return sorted(found, key=lambda record: record.started)
+
+
+def left_out(folder: Path) -> int:
+    """How many processes were not sampled, for there were too many."""
+    try:
+        return (folder / LEFT_OUT).stat().st_size
+    except OSError:
+        return 0
 
 
 def read(path: Path) -> ProcessRecord | None:

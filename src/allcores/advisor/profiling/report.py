@@ -100,6 +100,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "cpu_seconds": round(own, 4),
             "share": round(own / max(finished.seconds, 1e-9), 4),
             "lost": sum(process.lost for process in finished.processes),
+            "processes_left_out": finished.left_out,
             "failures": [process.failure for process in finished.processes if process.failure],
         },
         "candidates": [_candidate_json(report, number, each) for number, each in enumerate(report.candidates, 1)],
@@ -213,7 +214,15 @@ def as_text(report: Report) -> str:
         ]
     if report.occupations:
         text += ["", *_occupation_text(report.occupations)]
+    if report.finished.left_out:
+        text.append(left_out_text(report.finished))
     return "\n".join(text)
+
+
+def left_out_text(finished: Finished) -> str:
+    """Of processes that were not sampled."""
+    more = counted(finished.left_out, "more was", "more were")
+    return f"Of its processes the first {len(finished.processes):,} were sampled; {more} not."
 
 
 def ended_text(status: int) -> str:

@@ -28,6 +28,9 @@ SIZE = 1 << 20
 FIRST_SLOT = 2
 #: slots, and bytes of text, for stacks that there is no room for any more: of their frames the outermost are kept
 SPARE_SLOTS, SPARE_TEXT, KEPT_FRAMES = 256, 32_768, 4
+#: processes of a program that are sampled; a program may start any number, one for each file, say, and each has a file
+#: of SIZE in the folder for temporary ones. Of those beyond it `LEFT_OUT` has a byte
+MOST_PROCESSES, LEFT_OUT = 512, "left-out"
 #: how long a sampler that is told to end may take, before a fork
 _END_S = 0.05
 #: the sampler's own share of a core; if it takes more it samples less often
@@ -182,6 +185,11 @@ class Sampler:
             gone.release()
 
     def _open(self) -> None:
+        if len(os.listdir(self._folder)) >= MOST_PROCESSES:
+            descriptor = os.open(os.path.join(self._folder, LEFT_OUT), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.write(descriptor, b".")
+            os.close(descriptor)
+            raise OSError("there are enough")
         self._store = store = Store(os.path.join(self._folder, f"{os.getpid()}-{self._started}.samples"))
         store.cells[4] = self._started
         store.cells[7] = self._period
