@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from allcores.advisor.measuring import sample
+from allcores.advisor.measuring import sample, travel
 from allcores.advisor.measuring.sample import Beginning, Sample
 from allcores.advisor.tuning.known import known_by
 from allcores.cli import measured
@@ -40,6 +40,20 @@ def test_a_slow_input_is_read_for_its_seconds_alone(
     monkeypatch.setattr(module, "perf_counter", lambda: clock.now)
     assert read(clock.slow_input(0.6)) == clock.pulled
     assert clock.now <= module.READ_S + 0.6
+
+
+def rows_in_one() -> Iterator[dict[str, Any]]:
+    row: dict[str, Any] = {}
+    for number in range(50):
+        row["id"], row["body"] = number, bytearray(100)
+        yield row
+
+
+def test_an_input_that_fills_one_object_anew_has_different_items() -> None:
+    """Else all of them would be the last one, and what is in that an object that all of them have in common."""
+    found = Sample(rows_in_one()).take(50)
+    assert [item["id"] for _, item in sorted(found, key=lambda pair: pair[0])] == list(range(50))
+    assert travel.common_object([item for _, item in found]) is None
 
 
 class Stored(Sequence[int]):

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from time import perf_counter
 from typing import Any
 
+from allcores.transport.refilled_items import as_pulled
+
 #: items of an input without a length that are read, at most, and for how many seconds
 MOST_READ = 200_000
 READ_S = 1.0
@@ -65,7 +67,7 @@ class Sample:
                 self._places, self._items = [index for index, _ in held], [item for _, item in held]
                 self.whole = len(held) == self.total
         else:
-            self._items, self.whole = _read(iter(items))
+            self._items, self.whole = _read(as_pulled(items))
             if total is None and isinstance(items, Sized):
                 total = len(items)
             self.total = len(self._items) if self.whole else total
