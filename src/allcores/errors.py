@@ -89,7 +89,7 @@ class PoolBusy(AllcoresError, RuntimeError):
     def __init__(
         self,
         message: str = "A pool was used by code that it runs in the middle of a decision of its own, such as "
-        "__reduce__ or __repr__ of an item, or __setstate__ of a result; it would wait for itself. Use it elsewhere, "
+        "__reduce__ of an item, or __setstate__ of a result; it would wait for itself. Use it elsewhere, "
         "or another pool.",
     ) -> None:
         super().__init__(message)

@@ -470,7 +470,7 @@ class HangsWhenPickled:
 
 
 class RaisesWhenShown:
-    """Its repr is needed for messages, and fails."""
+    """Its repr fails, which no message needs."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no picture of me")

@@ -196,7 +196,7 @@ HOMES = {
 #: what the scheduler may use of the standard library: nothing that waits, reads or starts anything
 PURE = {
     "__future__", "collections", "dataclasses", "enum", "functools", "heapq", "itertools", "math", "operator",
-    "random", "reprlib", "statistics", "typing",
+    "random", "reprlib", "statistics", "types", "typing",
 }  # fmt: skip
 
 

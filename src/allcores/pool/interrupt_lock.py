@@ -12,7 +12,7 @@ from allcores.system.deferral import enter, leave
 class InterruptSafeLock:
     """A context manager around a lock, for short sections that never wait (see `allcores.system.deferral`).
 
-    Not reentrant: code that a holder runs without meaning to (a `__repr__` or `__reduce__` of an item) and that uses
+    Not reentrant: code that a holder runs without meaning to (a `__reduce__` of an item) and that uses
     the same pool gets `PoolBusy`, for it would wait for itself.
     """
 

@@ -116,7 +116,7 @@ class TestFailures:
             error = error.__cause__
         assert type(error) is original
         if at == "item":
-            assert f"items[3] ({breaking!r}) failed in worker {found[3].worker}, attempt 1" in told.__notes__[-1]
+            assert f"items[3] (<Breaking>) failed in worker {found[3].worker}, attempt 1" in told.__notes__[-1]
             assert isinstance(error.__cause__, RemoteTraceback)
             assert "in raise_now" in str(error.__cause__)
 
