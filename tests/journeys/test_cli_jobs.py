@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.process.scripts import environment
 from tests.process.warm import Interpreter
+
+from allcores.cli.exits import Exit
 
 pytest.importorskip("sqlalchemy")
 from allcores.jobs import JobStore
@@ -192,3 +197,35 @@ def test_the_store_may_stand_behind_the_command(
     assert done.code == code, done.out + done.err
     assert "nowhere" not in done.out + done.err
     assert done.out or done.err
+
+
+@pytest.mark.parametrize("words", [["submit", "add", "a=1"], ["submit", "add", "a=1", "--json"]])
+def test_no_job_is_submitted_whose_id_nobody_is_told(folder: Path, words: list[str]) -> None:
+    """With standard output closed (some daemons) it is refused at once: who tries again would have two jobs."""
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m allcores jobs --store jobs.sqlite "$@" >&-', sys.executable, *words],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == Exit.USAGE
+    assert "standard output is closed" in done.stderr
+    assert not (folder / "jobs.sqlite").exists()
+
+
+def test_jobs_that_nobody_would_be_told_of_are_not_removed(jobs: Jobs, folder: Path) -> None:
+    """`--json` with standard output closed: nothing is done before that is said."""
+    job = jobs("submit", "add", "a=1").strip()
+    jobs("cancel", job)
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m allcores jobs --store jobs.sqlite rm --state cancelled --json >&-', sys.executable],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == Exit.USAGE
+    assert json.loads(jobs("show", job, "--json"))["id"] == job

@@ -145,6 +145,18 @@ def test_failures_are_shown_exported_and_retried(shell: Shell, folder: Path) -> 
     assert len((folder / "out.csv").read_text().splitlines()) == 41
 
 
+def test_json_may_stand_before_the_command(shell: Shell, folder: Path) -> None:
+    """As `--runs-dir` may, whatever the command."""
+    (folder / "in.txt").write_text(numbers(6))
+    assert shell.call("run", "work.py:picky", "in.txt", "-o", "out.jsonl", "--on-error", "skip")[0] in (0, 1)
+    for words in (["list"], ["show", "latest"], ["failures", "latest"]):
+        code, out, _ = shell.call("runs", "--json", *words)
+        assert code == Exit.OK
+        assert json.loads(out) == shell.as_json("runs", *words)
+    (run,) = shell.as_json("runs")
+    assert json.loads(shell.call("runs", "--json", "rm", "latest")[1]) == {"removed": [run["id"]]}
+
+
 def test_runs_are_removed(shell: Shell, folder: Path) -> None:
     """Their journals, not their outputs; what is not there is said."""
     shell.call("run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--quiet")

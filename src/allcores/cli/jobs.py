@@ -184,8 +184,7 @@ def submit(
     $ALLCORES_TASKS) arguments are checked here against the task's signature, and options that are not given are the
     task's own; without, the supervisor checks them before it runs the job, and knows the task's deadline and retries.
     """
-    if as_machine:
-        check_stdout()
+    check_stdout()  # before there is a job whose id nobody is told
     begins = _begin_of(delay, run_at)
     arguments = _arguments(given, as_document)
     if places:
@@ -229,8 +228,7 @@ def submit(
 @_at_store
 def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as_machine: bool) -> int:
     """Wait until jobs have ended. The exit code is 0 if all succeeded, 1 if one did not, 8 if time was up."""
-    if as_machine:
-        check_stdout()
+    check_stdout()
     store = open_store(where)
     jobs = _await(store, [_find(store, each).id for each in job_ids], timeout)
     if as_machine:
@@ -271,6 +269,8 @@ def cancel(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> in
 @_at_store
 def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_machine: bool) -> int:
     """Remove jobs that have ended, with their result files: those with an ID, or all in a state."""
+    if as_machine:
+        check_stdout()
     if bool(job_ids) == bool(states):
         raise CommandError("which? name jobs, or a --state")
     store = open_store(where)
@@ -417,8 +417,7 @@ def _change(
 def _retry_items(store: JobStore, job_ids: Sequence[str], as_machine: bool) -> int:
     from allcores.jobs.retried_items import job_of_them
 
-    if as_machine:
-        check_stdout()
+    check_stdout()
     found = {job.id: job for job in (_find(store, each) for each in job_ids)}
     # For all of them, or for none.
     made = store.submit_many([job_of_them(store, job, user_name()) for job in found.values()])

@@ -38,7 +38,14 @@ those that never finished go after 90 days. ID may be "latest".
 """
 
 _runs_dir = click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept.")
-_json = click.option("--json", "as_machine", is_flag=True, help="Print JSON.")
+
+
+def _or_above(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """The option may stand before the command, too."""
+    return value or (ctx.parent is not None and bool(ctx.parent.params.get("as_machine")))
+
+
+_json = click.option("--json", "as_machine", is_flag=True, callback=_or_above, help="Print JSON.")
 
 
 @click.group("runs", help=_HELP, invoke_without_command=True)
@@ -98,7 +105,13 @@ def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool)
 @click.option("--kind", type=click.Choice(["failed", "timed_out", "worker_lost"]), help="Only these.")
 @click.option("-o", "--output", metavar="OUT", default="-", help="File for the records; default: standard output.")
 @_runs_dir
-@click.option("--json", "as_machine", is_flag=True, help="Print one JSON document, rather than a record a line.")
+@click.option(
+    "--json",
+    "as_machine",
+    is_flag=True,
+    callback=_or_above,
+    help="Print one JSON document, rather than a record a line.",
+)
 @click.pass_obj
 def failures(
     given: str | None, run_id: str, kind: str | None, output: str, runs_dir: str | None, as_machine: bool
@@ -193,6 +206,8 @@ def export(
 @click.pass_obj
 def rm(given: str | None, run_ids: tuple[str, ...], finished: bool, runs_dir: str | None, as_machine: bool) -> None:
     """Remove runs: their journals, not their outputs."""
+    if as_machine:
+        check_stdout()
     runs = runs_dir or given
     place = directory.runs_folder(runs)
     chosen = [_find(runs, name).name if name == "latest" else name for name in run_ids]
