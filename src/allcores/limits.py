@@ -140,10 +140,12 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
             raise UsageError(f"Retry(times={self.times!r}) must be a whole number, 0 or more")
-        _positive("wait_s", self.wait_s, zero=True)
-        _positive("factor", self.factor)
-        _positive("wait_max_s", self.wait_max_s, zero=True)
-        if not 0 <= self.jitter <= 1:
+        for name, zero in (("wait_s", True), ("factor", False), ("wait_max_s", True), ("jitter", True)):
+            if getattr(self, name) is None:
+                more = " of seconds, math.inf for no bound" if name == "wait_max_s" else ""
+                raise UsageError(f"Retry({name}=None) must be a number{more}")
+            _positive(name, getattr(self, name), zero=zero)
+        if self.jitter > 1:
             raise UsageError(f"Retry(jitter={self.jitter!r}) must lie between 0 and 1")
         types = self.on if isinstance(self.on, tuple) else (self.on,)
         for each in types:

@@ -105,6 +105,11 @@ def test_memory_is_watched_unless_told_otherwise() -> None:
         ({"jitter": -0.1}, "jitter"),
         ({"jitter": 1.1}, "jitter"),
         ({"jitter": NAN}, "jitter"),
+        ({"jitter": "x"}, "jitter='x' is not a number"),
+        ({"jitter": None}, r"Retry\(jitter=None\) must be a number"),
+        ({"wait_s": None}, r"Retry\(wait_s=None\) must be a number"),
+        ({"factor": None}, r"Retry\(factor=None\) must be a number"),
+        ({"wait_max_s": None}, r"Retry\(wait_max_s=None\) must be a number of seconds, math.inf for no bound"),
     ],
 )
 def test_retries_refuse_what_makes_no_sense(options: dict[str, Any], words: str) -> None:

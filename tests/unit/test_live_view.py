@@ -6,9 +6,11 @@ import io
 import mmap
 import os
 import sys
+from typing import Any
 
 import pytest
 
+from allcores.errors import UsageError
 from allcores.events import MapEnded, MapStarted, TaskRetried
 from allcores.monitoring import LiveView
 from allcores.outcome import Kind
@@ -29,6 +31,20 @@ def test_retries_are_those_of_the_maps_that_are_shown() -> None:
         shown = view.view()
         assert shown is not None and shown.retries == 1
         view(MapEnded(number, 1, 0, False))
+
+
+@pytest.mark.parametrize("plain_s", [0, 0.0, -1, float("nan"), "30", True])
+def test_a_log_is_not_flooded(plain_s: Any) -> None:
+    """Lines without a pause between them would fill the disk; None has none."""
+    with pytest.raises(UsageError, match="plain_s"):
+        LiveView(plain_s=plain_s)
+
+
+def test_a_pause_as_long_as_any() -> None:
+    """Infinity is as good as None, and no error of a thread."""
+    view = LiveView(console=console.Console(file=io.StringIO()), plain_s=float("inf"))
+    view(MapStarted(1, 1))
+    view(MapEnded(1, 1, 0, False))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is /proc")

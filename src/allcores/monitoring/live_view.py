@@ -12,6 +12,7 @@ from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
 from allcores.events import MapEnded, MapStarted, PoolEvent, Progress, TaskFailed, TaskRetried
+from allcores.limits import check_seconds
 from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain
 from allcores.outcome import Kind
 from allcores.progress.bar import keep_from_children, need_rich, switching_streams
@@ -82,6 +83,7 @@ class LiveView:
 
     Raises:
         ImportError: If rich is not installed.
+        UsageError: `plain_s` is no number of seconds above 0.
     """
 
     sees_work = False
@@ -101,7 +103,7 @@ class LiveView:
 
         self._description = description
         self._workers = workers
-        self._plain_s = plain_s
+        self._plain_s = None if plain_s is None else check_seconds("plain_s", plain_s, zero=False)
         self._transient = transient
         self._console = Console(stderr=True) if console is None else console
         #: True if it draws, False if it writes plain lines
