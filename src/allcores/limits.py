@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from allcores.errors import UsageError
 from allcores.system.plain_record import record
+
+N = TypeVar("N")
 
 
 def _positive(name: str, value: float | None, *, zero: bool = False) -> None:
@@ -217,6 +220,19 @@ def check_many(name: str, count: int) -> None:
             f"{name}={count!r} is more than {MOST_WORKERS:,}: more than that no system starts, and more than there are"
             " cores (allcores.core_budget()) pay only where the function waits."
         )
+
+
+def whole(number: N) -> N:
+    """A whole number of another type than Python's own (NumPy's) as one of these, as `range` takes it; else what it is.
+
+    For drop-ins: what they stand in for counts with it, and does not look at its type.
+    """
+    if isinstance(number, int) or not hasattr(type(number), "__index__"):
+        return number
+    try:
+        return operator.index(number)  # type: ignore[arg-type, return-value]
+    except TypeError:  # an array of several
+        return number
 
 
 def check_chunk(chunk: int | None) -> int | None:

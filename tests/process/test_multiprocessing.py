@@ -300,3 +300,33 @@ def test_what_a_setup_puts_into_a_queue_before_it_fails_is_there(tmp_path: Path,
     ending = scripts.run(FAILING, tmp_path, method)
     assert ending.lines == ["299" * 20 + " True"] * 2 + ["told", "last"], ending.err
     assert ending.code == 0
+
+
+NUMBERS_OF_NUMPY = """
+import concurrent.futures, multiprocessing, numpy
+import allcores
+from allcores.compat import Pool
+
+two = numpy.int64(2)
+
+if __name__ == "__main__":
+    for kind in (multiprocessing.Pool, Pool):
+        with kind(two) as pool:
+            print(pool._processes, pool.map(abs, range(3), chunksize=two), pool.starmap(pow, [(2, 3)], two),
+                  list(pool.imap(abs, range(3), two)), sorted(pool.imap_unordered(abs, range(3), two)),
+                  pool.map_async(abs, range(3), two).get(120))
+        with kind(1, maxtasksperchild=1) as pool:
+            print(pool.map(abs, range(3), chunksize=two), list(pool.imap(abs, range(3), two)))
+    for kind in (concurrent.futures.ProcessPoolExecutor, allcores.Executor):
+        with kind(two) as executor:
+            print(executor._max_workers, list(executor.map(abs, range(3), chunksize=two)))
+"""
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    """What a program counts with NumPy, the originals take; so do the drop-ins for them."""
+    pytest.importorskip("numpy")
+    done = scripts.run(NUMBERS_OF_NUMPY, tmp_path)
+    assert (done.code, done.err) == (0, "")
+    pool, chunks, ours, our_chunks, executor, our_executor = done.lines
+    assert (ours, our_chunks, our_executor) == (pool, chunks, executor)

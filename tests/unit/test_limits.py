@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 import allcores
 from allcores import Pool
 from allcores.errors import UsageError
-from allcores.limits import MOST_WORKERS, Limits, Retry, check_chunk, check_on_error, check_timeout, check_workers
+from allcores.limits import (
+    MOST_WORKERS,
+    Limits,
+    Retry,
+    check_chunk,
+    check_on_error,
+    check_timeout,
+    check_workers,
+    whole,
+)
 from allcores.scheduler.scheduler import Scheduler
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -208,3 +217,12 @@ def test_more_workers_than_any_system_starts_are_refused_at_once() -> None:
             pool.actors(list, count=many)
         with pytest.raises(UsageError, match="concurrent=100000000"):
             pool.actor(list, concurrent=many)
+
+
+def test_whole_numbers_of_other_types_are_whole() -> None:
+    """As `range` takes them; what is none stays as it is, for whoever checks it."""
+    numpy = pytest.importorskip("numpy")
+    for number in (numpy.int64(3), numpy.uint8(3), 3):
+        assert type(whole(number)) is int and whole(number) == 3
+    several, real = numpy.arange(3), numpy.float64(3.0)
+    assert whole(several) is several and whole(real) is real and whole(None) is None and whole(True) is True

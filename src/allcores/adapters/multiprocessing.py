@@ -20,7 +20,7 @@ from allcores.adapters.pool_results import AsyncResult, Callback, MapResult
 from allcores.adapters.pool_start import WorkerStart
 from allcores.adapters.pool_work import Work, Workers
 from allcores.backends.base import ChangesLost
-from allcores.limits import FOREVER_S, Limits
+from allcores.limits import FOREVER_S, Limits, whole
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
@@ -81,6 +81,7 @@ class Pool:
         self._state = "INIT"
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        processes = whole(processes)
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
@@ -211,6 +212,7 @@ class Pool:
         self, func: Callable[..., Any], style: str, iterable: Iterable[Any], chunksize: int | None
     ) -> list[Any]:
         self._check_running()
+        chunksize = whole(chunksize)
         items = iterable if type(iterable) is list else list(as_pulled(iterable))
         if self._chunks_are_tasks:
             part, parts = ChunkCall(func, style), chunks_of(items, chunksize, self._processes)
@@ -227,6 +229,7 @@ class Pool:
         error_callback: Callback | None = None,
     ) -> MapResult[Any]:
         self._check_running()
+        chunksize = whole(chunksize)
         trouble: BaseException | None = None
         items: list[Any] = []
         if hasattr(iterable, "__len__"):
@@ -287,6 +290,7 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        chunksize = whole(chunksize)
         joins = self._chunks_are_tasks and chunksize > 1
         if joins:
             # A chunk is one task, as in the original, and what fails in it costs the rest of it.

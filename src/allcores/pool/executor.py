@@ -20,7 +20,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.errors import UsageError, WorkerLost
-from allcores.limits import Limits
+from allcores.limits import Limits, whole
 from allcores.pool.call_future import CallFuture
 from allcores.pool.executor_errors import as_broken, translated
 from allcores.pool.executor_map import ExecutorMap, all_of
@@ -279,6 +279,7 @@ class Executor(BaseExecutor):
         __tracebackhide__ = True
         if max_workers is not None and max_workers <= 0:
             raise UsageError("max_workers must be greater than 0")
+        max_workers = whole(max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         method = mp_context.get_start_method() if mp_context is not None else None
@@ -347,6 +348,7 @@ class Executor(BaseExecutor):
         __tracebackhide__ = True
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        chunksize = whole(chunksize)
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
