@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,16 +89,21 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
     choice = choose(waiting)
     if choice.most < 1:
         return []
-    ready: list[tuple[int, int, str]] = []
+    ready: list[tuple[float, int, str]] = []
     for task in sorted(waiting.intersection(choice.tasks)):
         rows = connection.execute(_READY, {"task": task, "most": choice.most})
-        ready.extend((-row[1], row[0], task) for row in rows)
+        ready.extend((order_of(row[1]), row[0], task) for row in rows)
     seqs: list[int] = []
     for _, seq, task in sorted(ready)[: choice.most]:
         if len(seqs) >= choice.cores and task in choice.alone:
             break
         seqs.append(seq)
     return _taken(transaction, seqs)
+
+
+def order_of(priority: object) -> float:
+    """Where a job is among others: the smaller ones come first. One that is no number is damaged, and met at once."""
+    return -priority if isinstance(priority, int) else -math.inf
 
 
 def _taken(transaction: Transaction, seqs: Sequence[int], holder: str = "") -> list[Claim]:
@@ -349,7 +355,12 @@ def recovered(
         .all()
     )
     rows = [each for each in rows if holder_of(each["token"]) not in standing and _claim_of(each) not in mine]
+    read = rows_of(connection, transaction.dialect, seqs=[row["seq"] for row in rows]) if rows else []
+    jobs = {row["seq"]: job_from_row(row, row["progress_body"]) for row in read}
+    quarantine(transaction, [job for job in jobs.values() if job.damaged])
     for each in rows:
+        if jobs[each["seq"]].damaged:
+            continue
         row = as_dict(each)
         if not row["worker_pid"]:
             _queue_again(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import select, text
 
 from allcores.jobs import schema
+from allcores.jobs.claims import order_of
 from allcores.jobs.reading import among
 from allcores.jobs.store_reading import StoreReading
 
@@ -27,18 +28,18 @@ def ready(store: StoreReading, tasks: Sequence[str], most: int) -> list[str]:
     """
     if most < 1:
         return []
-    found: list[tuple[int, int, str]] = []
+    found: list[tuple[float, int, str]] = []
     columns = select(_jobs.c.priority, _jobs.c.seq, _jobs.c.id)
     with store.reading() as connection:
         # By task, as the index for claims has them.
         for task in tasks:
             first = columns.where(_jobs.c.task == task, text(schema.READY))
             rows = connection.execute(first.order_by(_jobs.c.priority.desc(), _jobs.c.seq).limit(most))
-            found += [(-row[0], row[1], row[2]) for row in rows]
+            found += [(order_of(row[0]), row[1], row[2]) for row in rows]
         # Those whose time has come become ready when they are claimed.
         late = select(_jobs.c.priority, _jobs.c.seq, _jobs.c.id, _jobs.c.task).where(text(schema.DELAYED))
         late = late.where(_jobs.c.run_at <= time.time()).order_by(_jobs.c.run_at).limit(most)
-        found += [(-row[0], row[1], row[2]) for row in connection.execute(late) if row[3] in tasks]
+        found += [(order_of(row[0]), row[1], row[2]) for row in connection.execute(late) if row[3] in tasks]
     return [id for _, _, id in sorted(found)[:most]]
 
 

@@ -11,11 +11,12 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
-from allcores.jobs import actions, migrations, schema
+from allcores.jobs import actions, delivery_queries, migrations, schema
 from allcores.jobs.database import Database
 from allcores.jobs.errors import (
     AlreadySupervised,
@@ -427,6 +428,25 @@ def test_a_damaged_row_is_quarantined_and_the_others_run(store: JobStore, column
     kept = store.get(jobs[1].id)
     assert kept is not None and "damaged" in kept.note and kept.error is not None and kept.error.cause == "damaged row"
     assert counted(store) == sums(store) == {"running": 2, "quarantined": 1}
+
+
+@pytest.mark.parametrize("column", ["priority", "attempts", "crashes", "started"])
+def test_a_text_in_place_of_a_number_keeps_no_supervisor_from_its_start(tmp_path: Path, column: str) -> None:
+    """SQLite keeps it in a column of numbers; of a job that waits, and of one that its former supervisor ran."""
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        jobs = [store.submit("f", {}).job for _ in range(4)]
+        with store.become_supervisor():
+            store.report_workers([(claim, 4711) for claim in store.claim(2, ["f"])])
+        # When it began is written anew by a claim.
+        spoiled = [jobs[1].id, *([jobs[3].id] if column != "started" else [])]
+        for id in spoiled:
+            spoil(store, f"UPDATE allcores_jobs SET {column} = 'x' WHERE id = :id", id=id)
+        assert len(delivery_queries.ready(store, ["f"], 4)) == 2
+        with store.become_supervisor():
+            store.recover()
+            claimed = [claim.job.id for claim in store.claim(4, ["f"])]
+        assert sorted([*claimed, *spoiled]) == sorted(job.id for job in jobs)
+        assert counted(store) == sums(store) == {"running": len(claimed), "quarantined": len(spoiled)}
 
 
 def test_a_window_may_reach_back_further_than_a_database_counts(store: JobStore) -> None:
