@@ -88,7 +88,8 @@ class ScheduleDuty(Duty):
                 KIND, {task.name: as_seen(task, self._moments[task.name]) for task in self._tasks}
             )
             self._written = wall
-        return fired
+            return True
+        return False
 
     def _read(self, wall: float) -> dict[str, float]:
         """Until when each task's times were looked at; one that is new begins now."""

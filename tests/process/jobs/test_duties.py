@@ -87,7 +87,9 @@ def test_schedules_go_on_from_what_an_earlier_version_kept(tmp_path: Path) -> No
         assert job.key == f"schedule:minutely:{int(start)}"
         # From then on the store says so.
         (store.folder / "schedules.json").write_text(json.dumps({"minutely": as_seen(found, start - 600)}))
-        ScheduleDuty(store, Registry([found])).look(start + 30.0, stopping=False)
+        duty = ScheduleDuty(store, Registry([found]))
+        # What it has written shows that the store can be used, though nothing was due.
+        assert [duty.look(start + after, stopping=False) for after in (30.0, 31.0)] == [True, False]
         assert len(store.page(JobFilter(task="minutely")).jobs) == 1
 
 

@@ -57,6 +57,12 @@ class Store:
     def submit(self, *_: object, **__: object) -> None:
         self._use()
 
+    def records(self, kind: str) -> dict[str, object]:
+        return {}
+
+    def change_records(self, *_: object) -> None:
+        self._use()
+
     def tend_log(self) -> None:
         self._use()
 
