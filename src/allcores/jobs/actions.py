@@ -7,10 +7,10 @@ state since a snapshot was taken is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Insert, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Insert, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from allcores.errors import AllcoresError
@@ -21,12 +21,13 @@ from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import FINAL_STATES, AuditRow, JobFilter, Snapshot, State
 from allcores.jobs.reading import among
 
-#: jobs that are changed in one transaction
-PORTION = 500
+#: jobs that are changed in one transaction, and bytes of them: SQLite writes the whole row, with its arguments
+PORTION, PORTION_BYTES = 500, 8 * 1024**2
 #: seconds for which deleted jobs can be brought back
 UNDO_S = 600.0
 #: ids that an answer and the audit name
 NAMED = 1_000
+T = TypeVar("T")
 _jobs = schema.jobs
 _FINAL = [state.value for state in FINAL_STATES]
 
@@ -155,23 +156,58 @@ def portion_of_ids(
     return answers
 
 
-def portion_of_snapshot(
-    transaction: Transaction, payloads: Sequence[tuple[Act, Snapshot, int | None, int]]
-) -> list[tuple[list[str], int, int | None] | AllcoresError]:
-    """Act on the next jobs of a snapshot beyond a number.
+def portions(sizes: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+    """What is acted on in one transaction each, however large the jobs are.
 
-    Returns the ids of those that were changed, how many were not as they were seen or could not be changed, and the
-    number to go on from: None at the end.
+    Args:
+        sizes: What a job is known by, and its bytes.
     """
-    answers: list[tuple[list[str], int, int | None] | AllcoresError] = []
-    for act, snapshot, beyond, audit in payloads:
-        walk = Walk(transaction.connection, transaction.dialect, snapshot.filter)
-        seqs = walk.numbers(beyond, PORTION)
-        seen = walk.matching(seqs, _jobs.c.changed <= snapshot.change)
-        condition = _jobs.c.seq.in_(among(transaction.dialect, seen))
+    part: list[T] = []
+    taken = 0
+    for each, size in sizes:
+        if part and (len(part) == PORTION or taken + size > PORTION_BYTES):
+            yield part
+            part, taken = [], 0
+        part.append(each)
+        taken += size
+    if part:
+        yield part
+
+
+def sizes_of(connection: Connection, dialect: str, ids: Sequence[str]) -> list[tuple[str, int]]:
+    """Those of these jobs that are there, in this order, with their bytes."""
+    chosen = _jobs.c.id.in_(among(dialect, list(ids)))
+    found = dict(connection.execute(select(_jobs.c.id, _jobs.c.bytes).where(chosen)).all())
+    return [(id, found[id]) for id in ids if id in found]
+
+
+def seen_in(
+    connection: Connection, dialect: str, snapshot: Snapshot, beyond: int | None
+) -> tuple[list[tuple[int, int]], int | None]:
+    """The next jobs of a snapshot beyond a number, with their bytes, and the number to go on from: None at the end.
+
+    In a transaction that only reads: to look for a text in large arguments may take seconds.
+    """
+    walk = Walk(connection, dialect, snapshot.filter)
+    seqs = walk.numbers(beyond, PORTION)
+    chosen = _jobs.c.seq.in_(among(dialect, walk.matching(seqs, _jobs.c.changed <= snapshot.change)))
+    found = connection.execute(select(_jobs.c.seq, _jobs.c.bytes).where(chosen)).all()
+    return [(row[0], row[1]) for row in found], seqs[-1] if len(seqs) == PORTION else None
+
+
+def portion_of_snapshot(
+    transaction: Transaction, payloads: Sequence[tuple[Act, Sequence[int], int, int]]
+) -> list[list[str] | AllcoresError]:
+    """Act on jobs that were seen, of these numbers; returns the ids of those that were changed.
+
+    Whether they fit the filter was looked at before. Each change of a state has a number, and what has none since then
+    fits it still.
+    """
+    answers: list[list[str] | AllcoresError] = []
+    for act, seen, change, audit in payloads:
+        condition = and_(_jobs.c.seq.in_(among(transaction.dialect, list(seen))), _jobs.c.changed <= change)
         by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).all())
-        ids = _acted(transaction, act, by_seq, audit)
-        answers.append((ids, len(seen) - len(ids), seqs[-1] if len(seqs) == PORTION else None))
+        answers.append(_acted(transaction, act, by_seq, audit))
     return answers
 
 
@@ -205,8 +241,12 @@ def bring_back(transaction: Transaction, payloads: Sequence[int]) -> list[list[s
     answers: list[list[str] | AllcoresError] = []
     table = schema.deleted
     for audit in payloads:
+        sizes = transaction.connection.execute(
+            select(table.c.seq, table.c.bytes).where(table.c.audit == audit).order_by(table.c.seq).limit(PORTION)
+        ).all()
+        some = next(portions((row[0], row[1]) for row in sizes), [])
         rows = transaction.connection.execute(
-            select(table).where(table.c.audit == audit).order_by(table.c.seq).limit(PORTION)
+            select(table).where(table.c.seq.in_(among(transaction.dialect, some))).order_by(table.c.seq)
         ).mappings()
         back = [dict(row) for row in rows]
         keys = [row["key"] for row in back if row["key"] is not None]

@@ -90,18 +90,22 @@ class StoreActions(StoreReading):
         if isinstance(which, Snapshot):
             beyond: int | None = None
             while True:
-                pause.before()
-                some, missed, beyond = self._commits.run(actions.portion_of_snapshot, (act, which, beyond, audit))
-                changed += some
-                skipped += missed
+                with self._database.reading() as connection:
+                    seen, beyond = actions.seen_in(connection, self.dialect, which, beyond)
+                for seqs in actions.portions(seen):
+                    pause.before()
+                    some: list[str] = self._commits.run(actions.portion_of_snapshot, (act, seqs, which.change, audit))
+                    changed += some
+                    skipped += len(seqs) - len(some)
                 if beyond is None:
                     break
             skipped = max(skipped, which.count - len(changed))
         else:
             ids = list(dict.fromkeys(which))
-            for start in range(0, len(ids), actions.PORTION):
+            with self._database.reading() as connection:
+                sizes = actions.sizes_of(connection, self.dialect, ids)
+            for portion in actions.portions(sizes):
                 pause.before()
-                portion = ids[start : start + actions.PORTION]
                 done: list[str] = self._commits.run(actions.portion_of_ids, (act, portion, audit))
                 changed += done
             skipped = len(ids) - len(changed)

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
-from allcores.jobs import actions, delivery_queries, migrations, schema
+from allcores.jobs import actions, delivery_queries, filters, migrations, schema
 from allcores.jobs.database import Database
 from allcores.jobs.errors import (
     AlreadySupervised,
@@ -631,6 +632,40 @@ def one_column_more(connection: Connection) -> None:
 
 def failing(connection: Connection) -> None:
     raise ZeroDivisionError
+
+
+def test_others_write_while_a_text_is_looked_for_that_is_acted_on(
+    store: JobStore, opened: Callable[[], JobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In large arguments that takes seconds."""
+    other = opened()
+    wanted = [store.submit("f", {"text": "needle"}).job.id for _ in range(2)]
+    shot = store.snapshot(JobFilter(text="needle"))
+    kept = filters.Walk.matching
+
+    def matching(walk: filters.Walk, *given: Any) -> list[int]:
+        other.submit("g", {})
+        return kept(walk, *given)
+
+    monkeypatch.setattr(filters.Walk, "matching", matching)
+    assert store.cancel(shot, "ann").ids == tuple(wanted)
+    assert counted(store) == {"cancelled": 2, "queued": 1}
+
+
+def test_large_jobs_are_changed_a_few_at_a_time(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their rows are written anew, with all that they hold."""
+    assert list(actions.portions([("a", 1), ("b", actions.PORTION_BYTES), ("c", 1)])) == [["a"], ["b"], ["c"]]
+    assert [len(each) for each in actions.portions((n, 1) for n in range(1001))] == [500, 500, 1]
+    assert list(actions.portions([])) == []
+    monkeypatch.setattr(actions, "PORTION_BYTES", 1)
+    ids = [store.submit("f", {"i": i}).job.id for i in range(5)]
+    before = store.last_change
+    assert store.cancel([*ids, "f" * 32], "ann").ids == tuple(ids)
+    assert store.last_change == before + 1 + 5
+    gone = store.delete(store.snapshot(JobFilter()), "ann")
+    assert (gone.count, store.last_change) == (5, before + 2 * (1 + 5))
+    assert store.undelete(gone.audit, "ann").ids == tuple(ids)
+    assert counted(store) == {"cancelled": 5}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4], ids=["none", "fewer than a portion", "one portion", "two"])
