@@ -414,7 +414,8 @@ def test_effects_are_told_before_there_are_many_and_calls_are_counted(
 def test_a_function_that_hangs_costs_the_budget() -> None:
     advice = allcores.advise(advised.hang, range(10), budget=2)
     assert advice.verdict == "unreliable"
-    assert "was not done after" in advice.reasons[0]
+    assert "item 0, called twice, was not done after" in advice.reasons[0]
+    assert "2 times on item 0," in str(advice)
     check_against_schema(advice)
 
 
@@ -485,7 +486,11 @@ def test_a_function_that_returns_what_computes_later_is_refused(function: Any, w
         ({"items": []}, "there are no items"),
         ({"budget": 0.1}, "budget=0.1"),
         ({"fn": 3}, "cannot be called"),
+        ({"budget": "5"}, "budget='5'"),
+        ({"budget": None}, "budget=None"),
         ({"total": -1}, "total=-1"),
+        ({"total": 2.5}, "total=2.5"),
+        ({"total": "9"}, "total='9'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(given: dict[str, object], words: str) -> None:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 from allcores.advisor.measuring.source_text import unwrapped
@@ -36,6 +37,11 @@ def name_in_code(fn: Callable[..., Any]) -> str:
     return name if isinstance(name, str) and name.isidentifier() and not is_bound else "function"
 
 
+def _is(kind: type, value: object) -> bool:
+    """Whether it is such a number; NumPy's are."""
+    return isinstance(value, kind)
+
+
 def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, total: int | None) -> str:
     """The name of a function that is to be measured; what goes with it makes sense.
 
@@ -51,9 +57,9 @@ def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, 
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
     check_computes(fn)
-    if not math.isfinite(budget) or budget < least_budget:
+    if not _is(Real, budget) or not math.isfinite(budget) or budget < least_budget:
         raise UsageError(f"budget={budget!r}: give {least_budget:g} seconds or more")
-    if total is not None and total < 0:
-        raise UsageError(f"total={total!r} must be 0 or more")
+    if total is not None and (not _is(Integral, total) or total < 0):
+        raise UsageError(f"total={total!r} must be a whole number, 0 or more")
     name = getattr(unwrapped(fn), "__name__", None)
     return name if isinstance(name, str) else type(fn).__name__

@@ -186,8 +186,8 @@ class Probing:
                 found = self.pool.call(in_worker.first_calls, (self.fn, item, second), timeout=timeout).result()
             except TaskTimeout:
                 raise TooSlow(
-                    f"item {index} was not done after {seconds_text(timeout)}: give it more time (budget), or"
-                    " smaller items"
+                    f"item {index}{', called twice,' if second else ''} was not done after {seconds_text(timeout)}:"
+                    " give it more time (budget), or smaller items"
                 ) from None
             except WorkerLost as lost:
                 raise UsageError(f"the function ends its process with item {index}: {lost}") from None

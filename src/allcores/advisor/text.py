@@ -114,10 +114,11 @@ def unproven_text(advice: AdviceRecord) -> str:
 
 
 def called_on_text(advice: AdviceRecord) -> str:
-    """Which items: "items 0-9 and 12", or how many."""
+    """Which items: "items 0-9 and 12", "item 0", or that there is none."""
     ranges = advice.called_on
     if not ranges:
         return "no item"
     shown = [f"{first:,}" if first == last else f"{first:,}-{last:,}" for first, last in ranges[:6]]
     rest = "" if len(ranges) <= 6 else " and others"
-    return f"items {', '.join(shown)}{rest}"
+    noun = "item" if len(ranges) == 1 and ranges[0][0] == ranges[0][1] else "items"
+    return f"{noun} {', '.join(shown)}{rest}"

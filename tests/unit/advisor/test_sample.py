@@ -149,6 +149,14 @@ def test_the_length_of_what_is_read_in_part_is_known_all_the_same(monkeypatch: p
     assert (found.count, found.total) == (3, 1_000)
 
 
+@pytest.mark.parametrize(("total", "expected"), [(None, None), (0, 3), (2, 3), (99, 99)])
+def test_there_are_no_fewer_items_than_were_read(
+    total: int | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "MOST_READ", 2)
+    assert Sample(iter(range(1_000)), total=total).total == expected
+
+
 def test_an_input_that_is_read_in_part_is_known_again_however_far_that_came() -> None:
     """A search that was ended goes on with the same items."""
     once, again, other = (

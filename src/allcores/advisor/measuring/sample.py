@@ -70,7 +70,9 @@ class Sample:
             self._items, self.whole = _read(as_pulled(items))
             if total is None and isinstance(items, Sized):
                 total = len(items)
-            self.total = len(self._items) if self.whole else total
+            # Who says that there are fewer is wrong: so many were read.
+            read = len(self._items)
+            self.total = read if self.whole else None if total is None else max(int(total), read)
         self.count = len(self._items)
         self.repeat = repeat
         #: what is handed out are copies: the function changes its items, and these are the program's
