@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from allcores.advisor.measuring import sample, travel
 from allcores.advisor.measuring.sample import Beginning, Sample
 from allcores.advisor.tuning.known import known_by
 from allcores.cli import measured
+from allcores.system import procfs
 
 
 class Clock:
@@ -54,6 +55,18 @@ def test_an_input_that_fills_one_object_anew_has_different_items() -> None:
     found = Sample(rows_in_one()).take(50)
     assert [item["id"] for _, item in sorted(found, key=lambda pair: pair[0])] == list(range(50))
     assert travel.common_object([item for _, item in found]) is None
+
+
+@pytest.mark.parametrize("make", [lambda clock: clock.slow_input(0.03), lambda clock: Stored(clock, 1_000, 0.03)])
+def test_large_items_are_read_while_there_is_room(
+    make: Callable[[Clock], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second is enough for gigabytes of them: each takes a hundredth of what is available here."""
+    clock = Clock()
+    monkeypatch.setattr(sample, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(procfs, "resident_bytes", lambda pid: 5_000 + 100 * clock.pulled)
+    monkeypatch.setattr(sample, "machine_memory", lambda: SimpleNamespace(available=10_000))
+    assert Sample(make(clock)).count == 21
 
 
 class Stored(Sequence[int]):

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from time import perf_counter
 from typing import Any
 
+from allcores.system import procfs
+from allcores.system.cores import machine_memory
 from allcores.transport.refilled_items import as_pulled
 
 #: items of an input without a length that are read, at most, and for how many seconds
 MOST_READ = 200_000
 READ_S = 1.0
+#: part of the available memory that items may take which are read, and seconds between two looks at what they take
+MEMORY_PART, LOOK_S = 0.2, 0.02
 #: of a sequence that may read, or make, each item as it is asked for: so many are looked at, and seconds of one that is
 #: at hand
 LOOKS, QUICK_S = 32, 20e-6
@@ -165,6 +170,26 @@ def _has_places(items: Iterable[Any]) -> bool:
     return isinstance(items, Sequence) or not any(hasattr(items, name) for name in ("keys", "columns"))
 
 
+class _Room:
+    """How much of the memory items may take: a second is enough to make gigabytes of them."""
+
+    def __init__(self) -> None:
+        available = machine_memory().available
+        self._most = math.inf if available is None else MEMORY_PART * available + self._taken()
+        self._due = perf_counter() + LOOK_S
+
+    def is_full(self) -> bool:
+        """Whether they take as much as they may."""
+        now = perf_counter()
+        if now < self._due:
+            return False
+        self._due = now + LOOK_S
+        return self._taken() > self._most
+
+    def _taken(self) -> int:
+        return procfs.resident_bytes(os.getpid()) or 0
+
+
 def _held(items: Any) -> list[tuple[int, Any]] | None:
     """Items of a sequence that takes long to give one, with their indices; None for one that has them at hand.
 
@@ -173,7 +198,7 @@ def _held(items: Any) -> list[tuple[int, Any]] | None:
     count = len(items)
     if isinstance(items, IN_MEMORY) or not count:
         return None
-    step, start = _spread(count), perf_counter()
+    step, start, room = _spread(count), perf_counter(), _Room()
     found: list[tuple[int, Any]] = []
     for number in range(min(count, MOST_READ)):
         index = number * step % count
@@ -181,19 +206,19 @@ def _held(items: Any) -> list[tuple[int, Any]] | None:
         passed = perf_counter() - start
         if number + 1 == LOOKS and passed < LOOKS * QUICK_S:
             return None
-        if passed > READ_S:
+        if passed > READ_S or room.is_full():
             break
     return found if count > LOOKS or passed > LOOKS * QUICK_S else None
 
 
 def _read(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
     """The first items, and whether there are no more."""
-    until = perf_counter() + READ_S
+    until, room = perf_counter() + READ_S, _Room()
     found: list[Any] = []
     for item in iterator:
         found.append(item)
         # at each: one may take as long as all of them should
-        if len(found) > MOST_READ or perf_counter() > until:
+        if len(found) > MOST_READ or perf_counter() > until or room.is_full():
             return found, False
     return found, True
 
