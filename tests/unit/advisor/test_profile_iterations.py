@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from allcores.advisor.profiling.attribution import Values, attribute
-from allcores.advisor.profiling.independence import Verdict
+from allcores.advisor.profiling import captured
+from allcores.advisor.profiling.attribution import SiteTime, Values, attribute
+from allcores.advisor.profiling.independence import Verdict, judge
 from allcores.advisor.profiling.iterations import Iterations, count
 from allcores.advisor.profiling.ranking import Candidate, candidate
 from allcores.advisor.profiling.records import Code, Observation, Place, Stack
@@ -112,3 +113,43 @@ def test_a_plain_loop_of_unknown_length_is_no_candidate(body: str, pays: bool, t
     iterations = count([time], Values(process))[time.site]
     assert iterations.each is None
     assert candidate(time, Verdict(()), iterations, 10.0, 8).pays == pays
+
+
+NEEDS = """
+def main(rows, log, out, paths):
+    for row in rows:
+        y = work(row, log)
+        out.write(y)
+    return [work(path, log) for path in paths]
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "kind", "expected"),
+    [
+        (4, "log", "_io.TextIOWrapper", ("log", "_io.TextIOWrapper")),
+        (4, "log", "generator", ("log", "generator")),
+        (4, "log", "list", None),
+        (4, "log", "module", None),
+        (4, "out", "_io.TextIOWrapper", None),  # what it is used for stays in the program
+        (4, "row", "_io.TextIOWrapper", None),  # it is the item
+        (6, "log", "_thread.lock", ("log", "_thread.lock")),
+    ],
+)
+def test_what_iterations_use_has_to_be_pickled(
+    line: int, name: str, kind: str, expected: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(NEEDS)
+    source = SourceFile(str(path))
+    code = Code(str(path), 2, "main", True)
+    site = next(each for each in source.sites() if each.holds(line, None))
+    looks: Any = SimpleNamespace(observations={code: [Observation(line, 1.0, {name: (kind, -1, None)})]})
+    found_in = captured.unpicklable(site, judge(site, source), Values(looks))
+    assert found_in == expected
+    iterations = Iterations(100.0, 1.0, "")
+    one = candidate(
+        SiteTime(site, samples=900, seconds=9.0, cpu=9.0, held=900), Verdict(()), iterations, 10.0, 4, found_in
+    )
+    assert one.pays is (expected is None)
+    assert expected is None or one.why_not == (f"it uses `log` ({kind}), which does not pickle",)

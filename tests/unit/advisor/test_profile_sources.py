@@ -123,6 +123,19 @@ def test_a_type_that_makes_up_its_name_does_not_end_the_samples() -> None:
     assert facts.values_of(generator.gi_frame, 10)["COUNT"] == ("int", 3, None)
 
 
+LOCK = threading.Lock()
+
+
+def uses_the_lock() -> Iterator[object]:
+    yield LOCK, threading, STAND_IN
+
+
+def test_globals_that_do_not_pickle_are_looked_at() -> None:
+    generator: Any = uses_the_lock()
+    next(generator)
+    assert facts.values_of(generator.gi_frame, 10) == {"LOCK": ("_thread.lock", -1, None)}
+
+
 def descend(depth: int, see: Callable[[FrameType], int]) -> int:
     return descend(depth - 1, see) if depth else see(sys._getframe())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from types import FrameType
+from types import FrameType, ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _OBSERVERS = frozenset({"locals", "vars", "dir", "eval", "exec", "f_locals", "_g
 _PLAIN = frozenset({int, float, bool, complex, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset, range, str, bytes, bytearray})
 #: types that do not pickle, by module and name
-_UNPICKLABLE = frozenset(
+UNPICKLABLE = frozenset(
     {
         "_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter",
         "_io.FileIO", "builtins.generator", "builtins.module", "builtins.memoryview", "builtins.frame",
@@ -51,7 +51,9 @@ def values_of(frame: FrameType, most: int) -> dict[str, tuple[object, ...]]:
     for name in code.co_names[: 4 * most]:
         if name in frame.f_globals and name not in found and len(found) < most:
             value = frame.f_globals[name]
-            if type(value) in _CONTAINERS or type(value) is int or _library(value) in ("numpy", "pandas"):
+            kind = type(value)
+            plain = kind in _CONTAINERS or kind is int or _library(value) in ("numpy", "pandas")
+            if plain or (kind is not ModuleType and _name_of(kind) in UNPICKLABLE):
                 _add(found, name, value)
     return found
 
@@ -175,7 +177,11 @@ def _measure(value: Any, budget: int) -> tuple[int, str]:
         return 5 + total * len(value) // max(1, len(members)), verdict
     if kind.__module__ == "numpy":
         return int(getattr(value, "nbytes", 8)) + 120, "yes"
-    return 100, "no" if f"{kind.__module__}.{kind.__name__}" in _UNPICKLABLE else "unknown"
+    return 100, "no" if f"{kind.__module__}.{kind.__name__}" in UNPICKLABLE else "unknown"
+
+
+def _name_of(kind: type) -> str:
+    return f"{type.__getattribute__(kind, '__module__')}.{type.__getattribute__(kind, '__name__')}"
 
 
 def _library(value: object) -> str:

@@ -85,7 +85,14 @@ def kind_of_work(time: SiteTime) -> str:
     return "held in C" if time.held_long > 0.8 * known and time.wanted < 0.1 * time.seconds else "held"
 
 
-def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program: float, cores: int) -> Candidate:
+def candidate(
+    time: SiteTime,
+    verdict: Verdict,
+    iterations: Iterations,
+    program: float,
+    cores: int,
+    needs: tuple[str, str] | None = None,
+) -> Candidate:
     """What a site would give.
 
     Args:
@@ -94,6 +101,7 @@ def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program:
         iterations: How often it iterates.
         program: Seconds of the program in all.
         cores: How many it may use.
+        needs: A name that its iterations use, and the type of that, which does not pickle; None.
     """
     share = min(1.0, time.seconds / program) if program > 0 else 0.0
     work = kind_of_work(time)
@@ -109,6 +117,8 @@ def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program:
     if iterations.each is None and work == "held" and _is_plain(time.site):
         why_not.append("its iterations are too short, each by itself")
     pattern = {"waiting": "threads", "released": "threads"}.get(work, "processes")
+    if needs is not None and pattern == "processes":
+        why_not.append(f"it uses `{needs[0]}` ({needs[1]}), which does not pickle")
     if iterations.often and pattern == "processes":
         why_not.append("how often it is executed is not known: what does so may be the loop to look at")
     after = _after(time, iterations, work, cores)

@@ -7,7 +7,16 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from allcores.advisor.profiling import attribution, independence, iterations, occupation, ranking, rewrite, sites
+from allcores.advisor.profiling import (
+    attribution,
+    captured,
+    independence,
+    iterations,
+    occupation,
+    ranking,
+    rewrite,
+    sites,
+)
 from allcores.advisor.profiling.edits import lines_in
 from allcores.advisor.profiling.occupation import KINDS, Occupation
 from allcores.advisor.profiling.program import Finished
@@ -59,16 +68,15 @@ def make(finished: Finished, cores: int) -> Report:
     files = {place.code.file for stack in root.stacks for place in stack.places if place.code.user}
     report.sources = sites.read_sources(files)
     times = attribution.attribute(root, report.sources)
-    counts = iterations.count(times, attribution.Values(root))
+    values = attribution.Values(root)
+    counts = iterations.count(times, values)
     program = _program_seconds(root, finished)
-    report.candidates = ranking.rank(
-        [
-            ranking.candidate(
-                time, independence.judge(time.site, report.sources[time.site.file]), counts[time.site], program, cores
-            )
-            for time in times
-        ]
-    )
+    found = []
+    for time in times:
+        verdict = independence.judge(time.site, report.sources[time.site.file])
+        needs = captured.unpicklable(time.site, verdict, values)
+        found.append(ranking.candidate(time, verdict, counts[time.site], program, cores, needs))
+    report.candidates = ranking.rank(found)
     if occupation.is_parallel(finished.processes):
         report.occupations = [occupation.of_process(each, each.pid == root.pid) for each in finished.processes]
     return report
