@@ -47,6 +47,25 @@ def test_a_page_break_ends_no_line(tmp_path: Path) -> None:
         assert path.read_text(encoding="utf-8") == change.text
 
 
+@pytest.mark.parametrize("last", ["\r\n", ""])
+def test_a_change_of_a_file_from_windows_has_its_ends_of_lines(tmp_path: Path, last: str) -> None:
+    path = tmp_path / "program.py"
+    path.write_bytes(("def f(x):\r\n    return x * x\r\n\r\nout = [f(x) for x in range(9)]" + last).encode())
+    source = SourceFile(str(path))
+    site = next(iter(source.sites()))
+    change = rewrite(site, judge(site, source), source, pattern="processes", workers=2)
+    assert change is not None and "\r" not in change.text
+    if shutil.which("patch") is not None:
+        subprocess.run(
+            ["patch", "--binary", str(path)],
+            input=change.diff.encode(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+        )
+        assert path.read_bytes() == change.text.replace("\n", "\r\n").encode()
+
+
 def test_what_is_nested_too_deeply_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(f"text = {' + '.join(['str(1)'] * 1_500)}\nfor x in text: print(x)\n")

@@ -300,7 +300,10 @@ def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[s
     text += [f"   {candidate.site.line + offset:>5} | {line}" for offset, line in enumerate(lines)]
     change = changed(report, candidate)
     if change is not None:
-        text += ["   as a map:", *(f"     {line}" for line in change.diff.rstrip("\n").split("\n"))]
+        text += [
+            "   as a map:",
+            *(f"     {line}" for line in change.diff.replace("\r\n", "\n").rstrip("\n").split("\n")),
+        ]
     return text
 
 

@@ -70,8 +70,15 @@ def rewrite(
         return None
     name = os.path.relpath(source.path)
     lines = difflib.unified_diff(lines_in(source.text), lines_in(text), f"a/{name}", f"b/{name}")
-    diff = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-    return Rewrite(text, diff)
+    return Rewrite(text, "".join(_as_in_file(line, source.newline) for line in lines))
+
+
+def _as_in_file(line: str, newline: str) -> str:
+    """A line of a diff. Those of the file end as they do there, or `patch` would not find them."""
+    if not line.endswith("\n"):
+        return f"{line}\n\\ No newline at end of file\n"
+    is_head = line.startswith(("--- a/", "+++ b/", "@@ "))
+    return line if is_head else line.removesuffix("\n") + newline
 
 
 def _keeps_items(site: Site, verdict: Verdict) -> bool:

@@ -101,6 +101,8 @@ class SourceFile:
         self.path = path
         with tokenize.open(path) as file:
             self.text = file.read()
+            #: what its lines end with; where that differs from line to line, what those of `text` do
+            self.newline = "\r\n" if file.newlines == "\r\n" else "\n"
         self.tree = ast.parse(self.text, path)
         #: by name: several classes may have a method of one name
         self.functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
