@@ -12,7 +12,7 @@ import pytest
 
 from allcores import Pool
 from allcores.events import MapEnded, MapStarted, PoolEvent
-from allcores.monitoring import ProgressBar
+from allcores.monitoring import LiveView, ProgressBar
 
 console = pytest.importorskip("rich.console")
 
@@ -34,6 +34,24 @@ def test_pools_that_run_at_the_same_time_have_a_line_each() -> None:
         list(stream)
         assert [(task.completed, task.total) for task in display.tasks] == [(3, 3), (5, 5)]
         assert bar._display is None
+
+
+@pytest.mark.parametrize("kind", [ProgressBar, LiveView])
+@pytest.mark.parametrize("stderr", ["a file", "none", "closed"])
+def test_a_wish_for_colours_makes_no_terminal_of_a_file(
+    kind: type[ProgressBar] | type[LiveView], stderr: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a build server with $FORCE_COLOR the log had hundreds of pictures of the bar."""
+    stream = None if stderr == "none" else io.StringIO()
+    if stream is not None and stderr == "closed":
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    assert not kind().visible
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert kind().visible
 
 
 def test_a_class_with_its_own_way_to_be_told_is_told_in_that_way() -> None:

@@ -15,7 +15,7 @@ from allcores.events import MapEnded, MapStarted, PoolEvent, Progress, TaskFaile
 from allcores.limits import check_seconds
 from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain
 from allcores.outcome import Kind
-from allcores.progress.bar import keep_from_children, need_rich, switching_streams
+from allcores.progress.bar import keep_from_children, need_rich, standard_error, switching_streams
 from allcores.progress.estimate import Estimator
 from allcores.system.cores import core_budget, machine_memory
 from allcores.system.process_stats import Gauge
@@ -99,13 +99,11 @@ class LiveView:
         console: Console | None = None,
     ) -> None:
         need_rich()
-        from rich.console import Console
-
         self._description = description
         self._workers = workers
         self._plain_s = None if plain_s is None else check_seconds("plain_s", plain_s, zero=False)
         self._transient = transient
-        self._console = Console(stderr=True) if console is None else console
+        self._console = standard_error() if console is None else console
         #: True if it draws, False if it writes plain lines
         self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
         self._lock = threading.RLock()  # guards what events change: they come from any thread

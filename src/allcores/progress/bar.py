@@ -46,11 +46,9 @@ class ProgressBar(OfSeveral):
     @hiding
     def __init__(self, description: str = "items", *, transient: bool = False, console: Console | None = None) -> None:
         need_rich()
-        from rich.console import Console
-
         self._description = description
         self._transient = transient
-        self._console = Console(stderr=True) if console is None else console
+        self._console = standard_error() if console is None else console
         #: True if it would be seen
         self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
         self._lock = threading.RLock()  # guards the two below: events come from any thread
@@ -135,6 +133,19 @@ def need_rich() -> None:
         import rich.progress  # noqa: F401
     except ImportError as error:
         raise ImportError("the progress bar needs rich: pip install 'allcores[progress]'") from error
+
+
+def standard_error() -> Console:
+    """A console on standard error. $FORCE_COLOR, which has rich draw into files, too, is no wish for a bar there."""
+    from rich.console import Console
+
+    try:
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        is_terminal = False
+    # What only says that it can do what a terminal does is one for rich, and for us.
+    is_terminal = is_terminal or os.environ.get("TTY_COMPATIBLE") == "1"
+    return Console(stderr=True, force_terminal=None if is_terminal else False)
 
 
 #: held while a display begins or ends: see `switching_streams`
