@@ -729,6 +729,13 @@ def test_what_an_interpreter_waits_for_at_its_end(tmp_path: Path, source: str, e
     assert (ending.out, ending.err, ending.code) == (expected, "", 0)
 
 
+def test_the_last_exit_handler_may_be_the_first_to_use_a_pool(tmp_path: Path) -> None:
+    """A handler that was registered before there was any pool runs behind all that would close one: in silence."""
+    source = "import atexit, allcores\ndef same(item):\n    return item\n"
+    ending = scripts.run(f"{source}atexit.register(lambda: print(allcores.map(same, [1])))\n", tmp_path)
+    assert (ending.out, ending.err, ending.code) == ("[1]\n", "", 0)
+
+
 def test_a_pool_is_closed_at_exit_though_its_lock_is_taken_for_a_moment() -> None:
     """Where no thread can be started any more, as at the end of a program, the lock is waited for."""
     pool = Pool(1)

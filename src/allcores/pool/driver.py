@@ -20,6 +20,7 @@ queues until `Driver.lock` is released.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -606,8 +607,14 @@ def _nothing() -> None:
     """What is around a task that runs in this very process."""
 
 
-def close_dropped(driver: Driver) -> None:
-    """Close the driver of an object that nobody holds any more, or of a program that ends."""
+def close_dropped(driver: Driver, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    """Close the driver of an object that nobody holds any more, or of a program that ends.
+
+    Of one that was made by the last handlers of `atexit` nothing is left that could be closed when Python itself is
+    taken apart: its workers end with the program.
+    """
+    if is_finalizing():
+        return
     quiet_daemons()
     try:
         driver.close()
