@@ -123,6 +123,33 @@ def test_a_loop_that_is_left_ends_its_input(pool: Pool) -> None:
     assert not pool._driver.maps()
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+def test_the_input_of_a_stream_that_is_closed_ends_without_the_garbage_collector(pool: Pool, batch: int | None) -> None:
+    """What an input holds open (a transaction, a file) is given back with the stream, and not some time later."""
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            ended.set()
+
+    async def read() -> None:
+        made: Any = pool.aimap
+        stream = made(list if batch else double, endless(), batch=batch)
+        await anext(stream)
+        await stream.aclose()
+        del stream
+        gc.disable()
+        try:
+            await asyncio.wait_for(ended.wait(), PATIENCE_S)
+        finally:
+            gc.enable()
+
+    asyncio.run(read())
+
+
 def test_a_stream_is_read_in_the_loop_in_which_it_was_made(pool: Pool) -> None:
     """Nobody would be woken in another one; the error says so, and the stream still is that of its loop."""
 

@@ -190,7 +190,9 @@ async def _pull(
             asked_ns = monotonic_ns()
     except BaseException as error:
         # Whatever it is, CancelledError too: the input has not come to its end. Raised after the outcomes before it.
-        input_reader.error = error
+        if not map_state.cancelled:
+            # Else nobody asks, and its traceback, which has this frame, would keep the input open.
+            input_reader.error = error
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise  # of a task, these end the loop
     finally:
