@@ -99,6 +99,47 @@ def test_items_and_results(backend: str) -> None:
         assert [ref() for ref in known] == [None] * len(known)
 
 
+def refuse(item: Any) -> Any:
+    raise ValueError("no")
+
+
+def refuse_all(items: list[Any]) -> Any:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize("way", ["skip", "raise", "outcomes"])
+def test_items_of_a_map_that_failed_go_without_the_garbage_collector(backend: str, batch: Any, way: str) -> None:
+    """The traceback of a task that ran in the program has frames with all items of its chunk; none leads back to it."""
+    known: list[weakref.ref[Item]] = []
+
+    def followed() -> Iterator[Item]:
+        for _ in range(3):
+            item = Item()
+            known.append(weakref.ref(item))
+            yield item
+
+    with Pool(1, backend=backend) as pool:
+        verbs: Any = pool
+        function: Any = refuse_all if batch else refuse
+        gc.disable()
+        try:
+            if way == "outcomes":
+                assert not any(outcome.ok for outcome in verbs.outcomes(function, followed(), batch=batch, chunk=4))
+            elif way == "skip":
+                assert verbs.map(function, followed(), batch=batch, chunk=4, on_error="skip") == []
+            else:
+                with pytest.raises(ValueError, match="no") as raised:
+                    verbs.map(function, followed(), batch=batch, chunk=4)
+                del raised
+            # The one call after the last, for whoever still has the last in its hands.
+            assert pool.submit(crimes.run, 1).result() == 2
+            assert [ref() for ref in known] == [None] * len(known)
+        finally:
+            gc.enable()
+
+
 def test_a_stopped_idle_worker_delays_nothing() -> None:
     pool = Pool(1)
     pid = pool.submit(os.getpid).result()

@@ -176,8 +176,9 @@ class InProcessWorker:
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
                     send(ended=True)
                     raise
-                own = KeyboardInterrupt() if isinstance(error, KeyboardInterrupt) else error
-                failures.append(self._failure(chunk, position, own))
+                # No name is given to it: the traceback has this frame, and so would hold itself, and the items with it.
+                interrupted = isinstance(error, KeyboardInterrupt)
+                failures.append(self._failure(chunk, position, KeyboardInterrupt() if interrupted else error))
             if os.getpid() != process:
                 forked.leave()
             position += 1
@@ -237,6 +238,7 @@ class InProcessWorker:
                 self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
                 _end(files)
             report(self._results(sequence, first, position, now - begun, values, failures, durations, ended=ended))
+            failures = []  # what they refer to refers to this frame
             if ended:
                 return
             first = position

@@ -245,6 +245,9 @@ class Reader(Reading[R_co]):
                 raise self.input_reader.error
         finally:
             self.end()
+            # Where tasks run on this thread, the traceback of one that failed leads here, and the failure to it.
+            segment = None
+            self._taken.clear()
 
     def _next_segment(self) -> Segment | None:
         taken, map_state, driver = self._taken, self._map_state, self._driver
