@@ -325,6 +325,27 @@ def test_the_reader_of_standard_output_leaves(folder: Path) -> None:
     assert int((folder / "code").read_text()) == Exit.READER_LEFT
 
 
+@pytest.mark.parametrize("pipeline", ["alone", "plain"])
+def test_standard_output_that_is_full(folder: Path, pipeline: str) -> None:
+    """One sentence, with one stage as with several: nothing is told by Python as it ends."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    (folder / "full.py").write_text(
+        "from allcores import Pipeline\ndef long(line): return 300_000 * line\n"  # a row is written as it comes
+        "alone = Pipeline().map(long)\nplain = Pipeline().map(long).enumerate().map(list)\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m allcores pipe "full.py:$1" in.txt -q > /dev/full', sys.executable, pipeline],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    sentence = "allcores: cannot write standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (Exit.OUTPUT, sentence)
+
+
 def test_what_cannot_be(shell: Shell, folder: Path) -> None:
     """A sentence each, before anything is begun."""
     (folder / "self.toml").write_text("[[stage]]\ntee = [[{ write = 'self.toml' }]]\n")

@@ -24,6 +24,7 @@ from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_streng
 
 import allcores
 from allcores import BrokenPool, Limits, Pool, PoolClosed
+from allcores.pool import result_stream
 
 METHODS = ["template", "spawn", "fork"]
 
@@ -800,3 +801,12 @@ def test_closed_standard_streams(tmp_path: Path) -> None:
     with scripts.running([str(script), str(result)], folder=tmp_path, stdin=DEVNULL) as process:
         scripts.finish(process)
     assert result.read_text() == "9900"
+
+
+def test_results_that_are_let_go_as_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of modules are None by then; nothing is told of the results that nobody has read."""
+    with Pool(backend="serial") as pool:
+        reading = iter(pool.imap(abs, range(10)))
+        assert next(reading) == 0
+        monkeypatch.setattr(result_stream, "hide", None)
+        reading.close()  # type: ignore[attr-defined]

@@ -222,6 +222,8 @@ class Reader(Reading[R_co]):
                 yield from part
                 if lost_changes.untold:
                     lost_changes.tell()
+        except GeneratorExit:  # maybe as the interpreter ends, when names of modules are gone
+            raise
         except BaseException as error:
             hide(error)
             raise
