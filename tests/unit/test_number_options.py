@@ -41,6 +41,14 @@ def test_what_is_no_number_of_seconds_is_refused(name: str, value: str) -> None:
         option.type.convert(value, option, None)
 
 
+@pytest.mark.parametrize("name", [name for name in FLOATS if name.split()[-1] in ("--window", "--interval")])
+def test_more_seconds_than_can_be_counted_are_refused(name: str) -> None:
+    """They were an OverflowError of the database, or of the clock."""
+    option = FLOATS[name]
+    with pytest.raises(click.BadParameter, match="range"):
+        option.type.convert("1e300", option, None)
+
+
 def test_seconds() -> None:
     assert Seconds(min=0).convert("1.5", None, None) == 1.5
     assert {"work", "top", "wait"} <= {name.split()[-2] for name in FLOATS}

@@ -40,6 +40,12 @@ def test_waiting_for_a_processor_is_no_work() -> None:
     assert (busy.as_json()["waited_seconds"], busy.as_json()["other_cores"]) == (7.0, 0.69)
 
 
+def test_no_more_cores_than_there_are() -> None:
+    """In a run of milliseconds most of what is measured lies around it."""
+    assert summary(cpu_s=100.0).core_use == summary(cpu_s=100.0).as_json()["core_use"] == 1.0
+    assert "core use 100% of 2 cores" in summary(cpu_s=100.0).as_text()
+
+
 def test_waiting_for_anything_else_is() -> None:
     """A function that sleeps or reads is in parallel without a processor."""
     quiet = summary(cpu_s=0.1, waited_s=0.2, others_s=0.0)

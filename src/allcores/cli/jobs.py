@@ -17,6 +17,7 @@ from allcores.cli import jobs_text
 from allcores.cli.exits import CommandError, Exit, missing_extra
 from allcores.cli.output import Seconds, check_stdout, say, shortened, show, write_json
 from allcores.formatting import counted, moment_text, seconds_text
+from allcores.limits import FOREVER_S
 from allcores.sources.text import json_value
 from allcores.system.terminal_text import safe_line
 
@@ -284,7 +285,7 @@ def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_m
 
 
 @command.command()
-@click.option("--window", type=Seconds(min=1), default=3600.0, show_default=True, metavar="SECONDS")
+@click.option("--window", type=Seconds(min=1, max=FOREVER_S), default=3600.0, show_default=True, metavar="SECONDS")
 @_json
 @_at_store
 def stats(where: str | None, /, window: float, as_machine: bool) -> None:

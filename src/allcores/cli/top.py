@@ -15,6 +15,7 @@ from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import Seconds, say, shortened, write_json
 from allcores.cli.output import show as show_text
 from allcores.errors import NotSupported
+from allcores.limits import FOREVER_S
 from allcores.monitoring import other_pools
 from allcores.monitoring.live_lines import Line
 from allcores.monitoring.top_view import PoolRows, WorkerRow, as_text, may_draw, overview, show
@@ -125,7 +126,7 @@ def _command(pid: int) -> str:
 @click.option("--json", is_flag=True, help="One snapshot as JSON on standard output.")
 @click.option(
     "--interval",
-    type=Seconds(min=0.2),
+    type=Seconds(min=0.2, max=FOREVER_S),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
