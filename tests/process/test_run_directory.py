@@ -399,3 +399,12 @@ def test_what_a_killed_session_left_of_a_folder_is_cleared_up(tmp_path: Path, mo
     assert sorted(os.listdir(tmp_path)) == [".out.mine.partial", "out"]
     assert (tmp_path / "out" / "00000000.txt").read_text() == "d"
     assert os.listdir(tmp_path / ".out.mine.partial") == ["precious"]
+
+
+def test_what_began_a_run_resumes_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A program, or a command with options that no run has: the sentence names both ways."""
+    with allcores.Pool(backend="serial") as pool:
+        pool.run(abs, [1, 2], tmp_path / "out.jsonl", journal=allcores.Journal(folder=tmp_path / "runs"))
+    assert main(["runs", "resume", "latest", "--runs-dir", str(tmp_path / "runs")]) == 2
+    said = capfd.readouterr().err
+    assert "a program with resume=True, allcores chat preprocess with --resume" in said

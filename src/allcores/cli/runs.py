@@ -244,7 +244,10 @@ def resume(
     known = _find(runs_dir or given, run_id)
     request = known.run_row.request
     if "options" not in request:
-        raise CommandError(f"run {known.name} was begun by a program (Pool.run): run that again, with resume")
+        raise CommandError(
+            f"run {known.name} was begun neither by allcores run nor by pipe: what began it goes on with it, a program"
+            " with resume=True, allcores chat preprocess with --resume"
+        )
     piped = request.get("command") == "pipe"
     for name in ("timeout", "retries"):
         if piped and changed[name] is not None:
