@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from allcores.errors import AllcoresError, UsageError
 from allcores.jobs import checkpoints, claims, commit_socket, ends, queries, retaking, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
-from allcores.jobs.errors import StoreError
+from allcores.jobs.errors import KeyConflict, StoreError
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
     Claim,
@@ -33,6 +33,8 @@ from allcores.jobs.wake import wake
 
 #: crashes after which a job is run no more
 MAX_CRASHES = 3
+#: submissions that are handed to the supervisor at once: some 100 ms of its commits
+HANDED_OVER = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class Exchanged:
     held: list[bool]
     claims: list[Claim]
     error: Exception | None
+
+
+def _submitted(answer: Submitted | KeyConflict) -> Submitted:
+    if isinstance(answer, KeyConflict):
+        raise answer
+    return answer
 
 
 class JobStore(StoreKeeping):
@@ -210,14 +218,25 @@ class JobStore(StoreKeeping):
             StoreError: They were not committed.
         """
         rows = [submissions.prepared(each) for each in submissions_]
-        return self._handed_over(rows) or self._submitted_here(rows)
+        found: list[Submitted | KeyConflict] = []
+        # In parts: others hand over theirs between two of them, and each has its answer before it is given up.
+        for start in range(0, len(rows), HANDED_OVER):
+            part = rows[start : start + HANDED_OVER]
+            found += self._handed_over(part) or self._submitted_here(part)
+        return [_submitted(each) for each in found]
 
-    def _submitted_here(self, rows: Sequence[submissions.Prepared]) -> list[Submitted]:
+    def _submitted_here(self, rows: Sequence[submissions.Prepared]) -> list[Submitted | KeyConflict]:
         answers = self._commits.run_all([(submissions.submit, row) for row in rows])
         self._changed()
-        return [answer() for answer in answers]
+        found: list[Submitted | KeyConflict] = []
+        for answer in answers:
+            try:
+                found.append(answer())
+            except KeyConflict as error:
+                found.append(error)
+        return found
 
-    def _handed_over(self, rows: Sequence[submissions.Prepared]) -> list[Submitted]:
+    def _handed_over(self, rows: Sequence[submissions.Prepared]) -> list[Submitted | KeyConflict]:
         """What became of submissions that the supervisor, another process, has committed; nothing if it has not."""
         if self._server is not None or not rows or not commit_socket.is_there(str(self.folder)):
             return []
@@ -227,8 +246,11 @@ class JobStore(StoreKeeping):
         except commit_socket.Unanswered:
             # It may have been committed and not told: the ids say so.
             return self._submitted_here(rows)
-        found = []
+        found: list[Submitted | KeyConflict] = []
         for answer in answers:
+            if isinstance(answer, KeyConflict):
+                found.append(answer)
+                continue
             if isinstance(answer, AllcoresError):
                 raise answer
             if isinstance(answer, str):

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from allcores.jobs import actions, delivery_queries, filters, migrations, schema
+from allcores.jobs.commit_socket import CommitClient
 from allcores.jobs.database import Database
 from allcores.jobs.errors import (
     AlreadySupervised,
@@ -39,6 +40,7 @@ from allcores.jobs.model import (
 )
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
+from allcores.jobs.submissions import Prepared
 
 
 def test_a_job_goes_in_and_comes_to_its_end(store: JobStore) -> None:
@@ -650,6 +652,31 @@ def test_others_write_while_a_text_is_looked_for_that_is_acted_on(
     monkeypatch.setattr(filters.Walk, "matching", matching)
     assert store.cancel(shot, "ann").ids == tuple(wanted)
     assert counted(store) == {"cancelled": 2, "queued": 1}
+
+
+def test_many_submissions_are_handed_over_in_parts(
+    opened: Callable[[], JobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others hand over theirs in between; of one that has another's key all others are submitted, also behind it."""
+    supervisor, client = opened(), opened()
+    parts: list[int] = []
+    kept = CommitClient.submit
+
+    def submit(one: CommitClient, rows: Sequence[Prepared]) -> Any:
+        parts.append(len(rows))
+        return kept(one, rows)
+
+    monkeypatch.setattr(CommitClient, "submit", submit)
+    monkeypatch.setattr("allcores.jobs.store.HANDED_OVER", 2)
+    with supervisor.become_supervisor():
+        made = client.submit_many([Submission("f", {"i": i}, key=f"k{i}") for i in range(5)])
+        assert [each.job.arguments["i"] for each in made] == list(range(5)) and parts == [2, 2, 1]
+        again = [Submission("f", {"i": i}, key=f"k{i}") for i in (0, 7, 8)]
+        with pytest.raises(KeyConflict, match="the key 'k1' was used"):
+            client.submit_many([again[0], Submission("f", {"i": 9}, key="k1"), *again[1:]])
+        assert client.submit_many([]) == []
+    assert counted(supervisor) == {"queued": 7}
+    assert client.submit_many(again)[2].replayed, "without a supervisor, too"
 
 
 def test_large_jobs_are_changed_a_few_at_a_time(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
