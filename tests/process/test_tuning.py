@@ -182,6 +182,14 @@ def test_items_that_a_function_changes_stay_as_they_were() -> None:
     assert any("changes the item that it is called with" in reason for reason in tuning.reasons)
 
 
+def test_a_function_that_keeps_its_results_has_no_verdict() -> None:
+    """Each setting but the first would be measured on items that the function knows by then."""
+    advised.known.cache_clear()
+    tuning = allcores.tune(advised.known, range(1_000), budget=10)
+    assert (tuning.verdict, tuning.kept, tuning.tried) == ("unreliable", None, ())
+    assert "keeps results" in tuning.reasons[0]
+
+
 def test_pools_that_cannot_be_had_do_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers are one too many for this machine: the others are measured, and one of them wins."""
     ready = Pools.ready

@@ -52,7 +52,11 @@ WAITING_THREADS = (2, 8, 32)
 MOST_TOLD = 3
 
 
-class TooSlow(Exception):
+class NoAnswer(Exception):
+    """What is asked cannot be measured, for the reason that is its text."""
+
+
+class TooSlow(NoAnswer):
     """An item takes longer than the probe may."""
 
 

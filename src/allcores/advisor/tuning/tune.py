@@ -21,7 +21,7 @@ from allcores.advisor.model.memory import room_for
 from allcores.advisor.model.pitfalls import CHANGES
 from allcores.advisor.model.search import Ground, Search, Stage
 from allcores.advisor.model.verdict import Verdict
-from allcores.advisor.probing import Probing, TooSlow
+from allcores.advisor.probing import NoAnswer, Probing
 from allcores.advisor.tuning.code import code_for_tuned
 from allcores.advisor.tuning.known import known_by
 from allcores.advisor.tuning.pools import Pools
@@ -43,6 +43,12 @@ PROBE_PART, MOST_PROBE_S = 0.2, 10.0
 LEAST_PROBE_S, LEAST_PROBE_PART = 3.0, 0.8
 #: seconds that are kept for the end
 SPARE_S = 0.2
+#: of a function that keeps its results: each run after the first would be of items that it knows
+REMEMBERS = (
+    "a second call on the same item takes next to nothing, as the function keeps results, and a search calls it on the"
+    " same items again and again: tune what computes them (fn.__wrapped__, under functools.cache), or ask advise, which"
+    " measures it with items that it has not seen"
+)
 #: seconds, more than any search takes
 FOREVER_S = 1e9
 
@@ -117,9 +123,9 @@ def tune_named(
             say(f"going on with a search that was begun: {measuring.resumed} runs are measured")
         try:
             measuring.begin()
-        except TooSlow as slow:
+        except NoAnswer as reason:
             journal.end()
-            return _too_slow(str(slow), shown, names, sample, perf_counter() - began)
+            return _no_answer(str(reason), shown, names, sample, perf_counter() - began)
         measuring.run()
         found = found_by(measuring.search, max(measuring.earlier_others, measuring.load.others()))
         kept = None
@@ -186,7 +192,7 @@ class _Measuring:
         """Take in what was measured; without anything, probe the function.
 
         Raises:
-            TooSlow: One item takes longer than there is time.
+            NoAnswer: One item takes longer than there is time, or nothing once it was called.
         """
         for line in self._journal.lines:
             _take_in(self.search, line)
@@ -268,6 +274,8 @@ class _Measuring:
             probes = probing.run()
         finally:
             probing.close()
+        if probes.traits.remembers:
+            raise NoAnswer(REMEMBERS)
         self.calls += sum(self._sample.calls.values())
         decision = decide(probes)
         # Nothing is left out for a trial that found no gain, for that is what is measured now; only what cannot be.
@@ -377,8 +385,8 @@ def _tried(searched: Search) -> list[Tried]:
     return tried
 
 
-def _too_slow(reason: str, shown: str, names: Names, sample: Sample, seconds: float) -> Tuning:
-    """No verdict, for one item took all the time there was."""
+def _no_answer(reason: str, shown: str, names: Names, sample: Sample, seconds: float) -> Tuning:
+    """No verdict, and why."""
     return Tuning(
         function=shown,
         verdict=Verdict.UNRELIABLE.value,
