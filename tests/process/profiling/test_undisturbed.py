@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -252,6 +253,42 @@ def test_ctrl_c_ends_the_program_and_the_report_is_made(tmp_path: Path) -> None:
     assert done.code == -signal.SIGINT
     assert "KeyboardInterrupt" in done.err
     assert "was ended by signal 2" in done.err
+
+
+ENDS_BY_CTRL_C = """
+try:
+    print("ready", flush=True)
+    while True:
+        sum(range(10_000))
+except KeyboardInterrupt:
+    print("told")
+"""
+
+
+def test_ctrl_c_in_a_container_without_a_terminal_reaches_the_program(tmp_path: Path) -> None:
+    """There the first process alone gets it, which is the command."""
+    alone = ["unshare", "--fork", "--pid", "--kill-child"]
+    try:
+        if subprocess.run([*alone, "true"], capture_output=True).returncode:
+            pytest.skip("namespaces cannot be made here")
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    (tmp_path / "script.py").write_text(ENDS_BY_CTRL_C)
+    command = [*alone, sys.executable, "-m", "allcores", "profile", "--report", "report.txt", "script.py"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(first), signal.SIGINT)
+        done = finish(process)
+    finally:
+        process.kill()
+        process.wait()
+    assert (done.code, done.out, done.err) == (0, "told\n", "")
+    assert "ended with 0" in (tmp_path / "report.txt").read_text()
 
 
 def test_a_killed_command_takes_its_program_along(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def _run(command: list[str], environ: dict[str, str]) -> Finished:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True  # the terminal has sent it to the program, too
+        if _is_alone():
+            hand_on(number, frame)
 
     before = {}
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -117,6 +119,21 @@ def _run(command: list[str], environ: dict[str, str]) -> Finished:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_alone() -> bool:
+    """Whether Ctrl-C reaches this process and not the program: it is a container's first one, which has no terminal.
+
+    Whoever runs the container sends it to the first process alone then. Elsewhere a group gets it, as a rule, and the
+    program must not get it twice.
+    """
+    if os.getpid() != 1:
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return True
+    return False
 
 
 def end_as(status: int) -> int:
