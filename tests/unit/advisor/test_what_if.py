@@ -24,6 +24,21 @@ def test_more_cores_are_extrapolated_and_more_is_faster() -> None:
     assert not ifs["10 times as many items"].extrapolated
 
 
+@pytest.mark.parametrize(
+    ("items", "cores", "workers"),
+    [(3, 2, {"4 cores": 3}), (5, 2, {"4 cores": 4, "8 cores": 5}), (2, 2, {}), (3, 16, {})],
+)
+def test_more_cores_than_items_do_no_more(items: int, cores: int, workers: dict[str, int]) -> None:
+    """Three items are never four times as fast; and a machine that has more cores than items needs no more of them."""
+    given = probes(2.0, items=items)
+    given = replace(given, machine=replace(given.machine, cores=cores))
+    ifs = {name: each for name, each in found(given).items() if name.endswith("cores")}
+    assert {name: each.try_it.partition(")")[0] for name, each in ifs.items()} == {
+        name: f"Pool(workers={count}" for name, count in workers.items()
+    }
+    assert all(each.predicted.speedup <= items for each in ifs.values())
+
+
 def test_more_items_make_up_for_the_start() -> None:
     given = probes(items=100)
     assert found(given)["10 times as many items"].predicted.speedup > decide(given).predictions[1].interval.speedup

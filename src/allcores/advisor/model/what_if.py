@@ -52,11 +52,16 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
         further = workers > setting.workers
         found.append(WhatIf(name, spread_interval(speedup, (2 if further else 1) * deviation(probes)), try_it, further))
 
-    if decision.kind != "memory":
-        for factor in (2, 4):
-            workers = setting.workers * factor
-            machine = replace(probes.machine, cores=workers)
-            add(f"{workers} cores", replace(probes, machine=machine), f"Pool(workers={workers})", workers=workers)
+    # Where memory, or the number of items, keeps workers below the cores there are, more of these change nothing.
+    if decision.kind != "memory" and setting.workers >= probes.machine.cores:
+        before = setting.workers
+        for cores in (2 * setting.workers, 4 * setting.workers):
+            workers = min(cores, costs.count_of(probes))
+            if workers <= before:
+                break  # there is no item for a further one
+            more = replace(probes, machine=replace(probes.machine, cores=cores))
+            add(f"{cores} cores", more, f"Pool(workers={workers}) on a machine that has them", workers=workers)
+            before = workers
     if probes.items is not None:
         add("10 times as many items", replace(probes, items=10 * probes.items), "a longer input")
     if travel.bytes_out > LARGE_RESULT:
