@@ -140,6 +140,37 @@ def test_items_of_a_map_that_failed_go_without_the_garbage_collector(backend: st
             gc.enable()
 
 
+class Rows:
+    """An input that fails, and has something open."""
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        raise KeyError("no")
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+@pytest.mark.parametrize("verb", ["map", "imap", "outcomes"])
+def test_an_input_that_failed_goes_without_the_garbage_collector(backend: str, verb: str) -> None:
+    known: list[weakref.ref[Rows]] = []
+
+    def rows() -> Rows:
+        made = Rows()
+        known.append(weakref.ref(made))
+        return made
+
+    with Pool(1, backend=backend) as pool:
+        gc.disable()
+        try:
+            with pytest.raises(KeyError) as raised:
+                list(getattr(pool, verb)(echo, rows()))
+            del raised
+            assert [ref() for ref in known] == [None]
+        finally:
+            gc.enable()
+
+
 def test_a_stopped_idle_worker_delays_nothing() -> None:
     pool = Pool(1)
     pid = pool.submit(os.getpid).result()

@@ -121,8 +121,7 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
                 self._end()
                 if self._driver.lost_changes.untold:
                     self._driver.lost_changes.tell()
-                if self._input_reader.error is not None:
-                    raise self._input_reader.error
+                self._input_reader.raise_error()
             # Nothing was taken by who waits: if this is cancelled, the next one goes on.
             elif pumped:
                 await asyncio.sleep(0)

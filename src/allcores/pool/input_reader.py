@@ -231,6 +231,15 @@ class InputReader:
         self._iterator = None
         self.error = error
 
+    def raise_error(self) -> None:
+        """Raise what the input has raised, if it did, and keep it no longer: its traceback leads to this object."""
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
     def stop(self) -> None:
         """Pull nothing more."""
         self._iterator = None

@@ -243,8 +243,7 @@ class Reader(Reading[R_co]):
                 yield self._unfold(segment)
             if self._interrupted is not None:
                 raise self._interrupted
-            if self.input_reader.error is not None:
-                raise self.input_reader.error
+            self.input_reader.raise_error()
         finally:
             self.end()
             # Where tasks run on this thread, the traceback of one that failed leads here, and the failure to it.
