@@ -125,7 +125,7 @@ def confirm(
             for place, each in enumerate(settings, 1):
                 start_s = start_of(probes, each)
                 # A block has as many items as workers, or several times that; the whole input may have some over.
-                over = costs.last_round(probes, each.setting.workers) if each.setting.pattern == "threads" else 1.0
+                over = costs.last_round(probes, each.setting.workers)
                 ratio = of_whole_input(seconds[0] / max(seconds[place], 1e-9) / over, probes, start_s)
                 found.ratios[each].append(ratio)
             longest = max(longest, perf_counter() - before)

@@ -219,3 +219,16 @@ def test_a_parent_that_has_slept_needs_longer_for_a_chunk() -> None:
     awake = processes_cost(of_short, 2, chunk=1, fitted=unfitted).dispatch
     assert asleep == pytest.approx(1_000 * (costs.CHUNK_S + costs.WOKEN_S))
     assert awake == pytest.approx(1_000 * (costs.CHUNK_S + 0.005 * costs.WOKEN_S))
+
+
+@pytest.mark.parametrize(("items", "workers", "most"), [(3, 2, 1.5), (5, 4, 2.5), (4, 4, 4.0), (9, 4, 3.0)])
+def test_a_few_items_are_no_quicker_than_the_worker_that_has_most_of_them(
+    items: int, workers: int, most: float
+) -> None:
+    """Two workers take as long for three items as for four."""
+    given = probes(1.0, items=items, start_s=0.0, two_processes=None, two_threads=2.0, late_ms=0.1)
+    given = replace(given, machine=replace(given.machine, cores=workers))
+    assert 0.6 * most <= items / costs.processes_cost(given, workers).seconds <= most
+    seconds = costs.threads_seconds(given, workers)
+    assert seconds is not None
+    assert items / seconds <= most
