@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.process.waiting import PATIENCE_S
 
-from allcores import Pool, UsageError
+from allcores import Limits, Pool, UsageError
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_loop_that_is_left_ends_its_input(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("batch", [None, 4])
-def test_the_input_of_a_stream_that_is_closed_ends_without_the_garbage_collector(pool: Pool, batch: int | None) -> None:
+def test_the_input_of_a_stream_that_is_closed_ends_without_the_garbage_collector(batch: int | None) -> None:
     """What an input holds open (a transaction, a file) is given back with the stream, and not some time later."""
     ended = asyncio.Event()
 
@@ -135,8 +135,8 @@ def test_the_input_of_a_stream_that_is_closed_ends_without_the_garbage_collector
         finally:
             ended.set()
 
-    async def read() -> None:
-        made: Any = pool.aimap
+    async def read(few: Pool) -> None:
+        made: Any = few.aimap
         stream = made(list if batch else double, endless(), batch=batch)
         await anext(stream)
         await stream.aclose()
@@ -147,7 +147,9 @@ def test_the_input_of_a_stream_that_is_closed_ends_without_the_garbage_collector
         finally:
             gc.enable()
 
-    asyncio.run(read())
+    # So few that the input, which never waits, soon has to.
+    with Pool(1, backend="threads", limits=Limits(items_in_flight=8)) as few:
+        asyncio.run(read(few))
 
 
 def test_a_stream_is_read_in_the_loop_in_which_it_was_made(pool: Pool) -> None:
