@@ -152,6 +152,41 @@ def test_the_input_of_a_stream_that_is_closed_ends_without_the_garbage_collector
         asyncio.run(read(few))
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+def test_an_input_that_never_waits_leaves_the_event_loop_its_turns(
+    pool: Pool, batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no connection is answered, and no time limit comes, until all places for items are full: 65,536."""
+    monkeypatch.setattr("allcores.pool.loop_turns.TURN_NS", -1)
+    longest = turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal longest
+        before, count = turns, 0
+        for number in range(5_000):
+            yield number
+            before, count = (before, count + 1) if turns == before else (turns, 0)
+            longest = max(longest, count)
+
+    async def read() -> int:
+        other = asyncio.create_task(others())
+        made: Any = pool.aimap
+        count = 0
+        async for _ in made(list if batch else double, numbers(), batch=batch):
+            count += 1
+        other.cancel()
+        return count
+
+    assert asyncio.run(read()) == 5_000
+    assert longest <= 1
+
+
 def test_a_stream_is_read_in_the_loop_in_which_it_was_made(pool: Pool) -> None:
     """Nobody would be woken in another one; the error says so, and the stream still is that of its loop."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from allcores.errors import BrokenPool, PoolClosed
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import FILL_NS, SLOW_FILL_NS, InputReader
+from allcores.pool.loop_turns import LoopTurns
 from allcores.scheduler.map_state import MapState
 from allcores.system.clock import monotonic_ns
 
@@ -40,9 +41,11 @@ class Gatherer:
     async def pull(self, source: AsyncIterator[Any]) -> None:
         """Pull all of an input, as far ahead as there is room."""
         self._asked_ns = monotonic_ns()
+        turns = LoopTurns()
         async for item in source:
             await self._room()
             self._take(item)
+            await turns.pause()
             await self._room()
 
     async def _room(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from allcores.errors import UsageError, again
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
+from allcores.pool.loop_turns import LoopTurns
 from allcores.pool.result_stream import LOGS_ASIDE_S, Reading, iterator_of, length_of
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import MapState
@@ -177,6 +178,7 @@ async def _pull(
             gatherer = Gatherer(driver, map_state, input_reader, bell.event.set)
             await gatherer.pull(source)
             return
+        turns = LoopTurns()
         async for item in source:
             input_reader.send([item], asked_ns)
             # Where reading is what runs tasks (backend="serial"), the reader has to know.
@@ -186,6 +188,7 @@ async def _pull(
                     if driver.scheduler.demand.room(map_state) > 0 and map_state.credit > 0:
                         break
                 await asyncio.sleep(0.001)
+            await turns.pause()
             asked_ns = monotonic_ns()
     except BaseException as error:
         # Whatever it is, CancelledError too: the input has not come to its end. Raised after the outcomes before it.
