@@ -357,7 +357,7 @@ def test_names_that_flask_itself_refuses(tmp_path: Path) -> None:
 
 # --- what is shown ---
 
-EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>" onmouseover="alert(3)\' {{ 7*7 }} \u202e'
+EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>" onmouseover="alert(3)\' {{ 123456789*9 }} \u202e'
 
 
 def test_values_are_text_and_nothing_else(app: flask.Flask) -> None:
@@ -384,10 +384,7 @@ def test_values_are_text_and_nothing_else(app: flask.Flask) -> None:
         text = answer.text
         assert "<img src=x" not in text, page
         assert "<script>alert" not in text, page
-        assert (
-            "49" not in re.sub(r"[0-9a-f]{8,}|data-at=\"[^\"]*\"|(?:datetime|title)=\"[^\"]*\"", "", text)
-            or "{{ 7*7 }}" in text
-        ), page
+        assert "1111111101" not in text, page
         assert not re.search(r"<[^>]*\son\w+=", re.sub(r'"[^"]*"', '""', text)), page
         assert not re.search(r'(?:href|src|action)="\s*javascript:', text), page
         nonces = set(re.findall(r'<script nonce="([^"]+)"', text))

@@ -197,16 +197,34 @@ def test_a_lost_claim_writes_nothing(tmp_path: Path) -> None:
         assert found is not None and found.state == "running" and found.result is None
 
 
-def test_a_terminal_that_is_closed_costs_jobs_no_crash(queue: Any, tmp_path: Path, warm_jobs: Interpreter) -> None:
-    """Three would put them into quarantine: it ends as by SIGTERM."""
+#: `python -m allcores`, where what was to be done on SIGHUP is not that of whoever runs the tests
+PROGRAM = """
+import signal, sys
+
+signal.signal(signal.SIGHUP, signal.{})
+from allcores.cli.main import main
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "nohup"])
+def test_a_terminal_that_is_closed_costs_jobs_no_crash(
+    queue: Any, tmp_path: Path, warm_jobs: Interpreter, ignored: bool
+) -> None:
+    """Three would put them into quarantine: it ends as by SIGTERM; under `nohup` it goes on."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format("SIG_IGN" if ignored else "SIG_DFL"))
     job = queue.submit("hold", {"path": str(tmp_path / "t")})
     words = "work", TASKS, "--workers", "1", "--grace", "0", "--store", str(tmp_path / "jobs.sqlite")
     with (tmp_path / "log").open("wb") as log:
-        made = warm_jobs.begin(None, *words, folder=tmp_path, stderr=log.fileno())
+        made = warm_jobs.begin(program, *words, folder=tmp_path, stderr=log.fileno())
     try:
         until(lambda: lines(tmp_path / "t.pids"))
         made.send_signal(signal.SIGHUP)
-        assert made.wait() == 129, (tmp_path / "log").read_text()
+        if ignored:
+            made.send_signal(signal.SIGTERM)
+        assert made.wait() == (143 if ignored else 129), (tmp_path / "log").read_text()
     finally:
         made.kill()
     found = queue.get(job.id)
