@@ -149,7 +149,8 @@ def test_who_waits_gets_more_workers_than_cores() -> None:
 @several_cores
 def test_depths_are_tried_with_the_best(of_a_loop: tuple[Path, allcores.Tuning]) -> None:
     _, tuning = of_a_loop
-    if any(each.measured is not None for each in tuning.tried):
+    # On a machine that others keep busy the budget may end before they are.
+    if tuning.verdict == "parallel":
         assert {each.setting.depth for each in tuning.tried} == {None, 1, 8}
 
 
