@@ -199,10 +199,9 @@ def test_the_store_may_stand_behind_the_command(
     assert done.out or done.err
 
 
-@pytest.mark.parametrize("words", [["submit", "add", "a=1"], ["submit", "add", "a=1", "--json"]])
-def test_no_job_is_submitted_whose_id_nobody_is_told(folder: Path, words: list[str]) -> None:
-    """With standard output closed (some daemons) it is refused at once: who tries again would have two jobs."""
-    done = subprocess.run(
+def with_closed_output(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of jobs that is begun with standard output closed."""
+    return subprocess.run(
         ["sh", "-c", '"$0" -m allcores jobs --store jobs.sqlite "$@" >&-', sys.executable, *words],
         cwd=folder,
         env=environment(),
@@ -210,6 +209,12 @@ def test_no_job_is_submitted_whose_id_nobody_is_told(folder: Path, words: list[s
         text=True,
         timeout=120,
     )
+
+
+@pytest.mark.parametrize("words", [["submit", "add", "a=1"], ["submit", "add", "a=1", "--json"]])
+def test_no_job_is_submitted_whose_id_nobody_is_told(folder: Path, words: list[str]) -> None:
+    """With standard output closed (some daemons) it is refused at once: who tries again would have two jobs."""
+    done = with_closed_output(folder, *words)
     assert done.returncode == Exit.USAGE
     assert "standard output is closed" in done.stderr
     assert not (folder / "jobs.sqlite").exists()
@@ -219,13 +224,6 @@ def test_jobs_that_nobody_would_be_told_of_are_not_removed(jobs: Jobs, folder: P
     """`--json` with standard output closed: nothing is done before that is said."""
     job = jobs("submit", "add", "a=1").strip()
     jobs("cancel", job)
-    done = subprocess.run(
-        ["sh", "-c", '"$0" -m allcores jobs --store jobs.sqlite rm --state cancelled --json >&-', sys.executable],
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-    )
+    done = with_closed_output(folder, "rm", "--state", "cancelled", "--json")
     assert done.returncode == Exit.USAGE
     assert json.loads(jobs("show", job, "--json"))["id"] == job

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 _PLAIN = frozenset({str, int, list, tuple, dict, set, frozenset, deque})
 #: modules whose objects have a short text that is made without code of the program
 _OF_SHORT_TEXT = frozenset({"datetime", "decimal", "fractions", "uuid", "ipaddress", "zoneinfo", "numpy"})
-
-
 #: our own, whose items say which rows or group they are
 _OF_OWN_TEXT = ("allcores.slices", "allcores.frames", "allcores.adapters")
 

@@ -147,6 +147,20 @@ def test_results_that_no_job_has_are_removed_and_nothing_else(store: JobStore, t
     assert (elsewhere / "kept.txt").exists()
 
 
+class Reads:
+    """Counts how often a store is read from, in place of `Database.reading`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        kept = Database.reading
+
+        def reading(database: Database) -> Any:
+            self.count += 1
+            return kept(database)
+
+        self.reading = reading
+
+
 def test_files_of_jobs_that_stay_hide_none_that_are_to_go(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,31 +193,26 @@ def test_whose_files_are_handed_in_is_seen_by_one_pass_over_the_jobs(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many files there are: each pass of a million jobs is a moment in which the supervisor does nothing."""
-    now, reads = 0.0, 0
+    now = 0.0
+    reads = Reads()
     folder = store.folder / "uploads"
     folder.mkdir(mode=0o700)
     duty = KeepingDuty(store, Retention(), lambda: now)
-    kept = Database.reading
-
-    def counted(database: Database) -> Any:
-        nonlocal reads
-        reads += 1
-        return kept(database)
 
     def looked(names: list[str]) -> int:
         """Reads of a look, with these files."""
-        nonlocal now, reads
+        nonlocal now
         for name in names:
             (folder / name).write_text("x")
             os.utime(folder / name, (1.0, 1.0))
-        now, reads = now + KEEP_S, 0
+        now, reads.count = now + KEEP_S, 0
         duty.look(time.time(), stopping=False)
-        return reads
+        return reads.count
 
     uploads = [f"{number:032x}" for number in range(60)]
     parts = {"name": "a", "size": 1, "media_type": "text/plain"}
     store.submit_many([Submission("f", {"files": [{"upload": each, **parts}]}) for each in uploads[:50]])
-    monkeypatch.setattr(Database, "reading", counted)
+    monkeypatch.setattr(Database, "reading", reads.reading)
     with store.become_supervisor():
         looked([])
         one = looked(uploads[:1])
@@ -215,28 +224,23 @@ def test_whose_folders_are_there_is_asked_for_all_of_them_at_once(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server may be a network away, and the supervisor begins no job meanwhile."""
-    now, reads = 0.0, 0
-    kept = Database.reading
-
-    def counted(database: Database) -> Any:
-        nonlocal reads
-        reads += 1
-        return kept(database)
+    now = 0.0
+    reads = Reads()
 
     def looked(names: list[str]) -> int:
         """Reads of a look, with folders of these jobs."""
-        nonlocal now, reads
+        nonlocal now
         for name in names:
             (store.folder / "work" / name).mkdir(parents=True, mode=0o700)
             os.utime(store.folder / "work" / name, (1.0, 1.0))
-        now, reads = now + KEEP_S, 0
+        now, reads.count = now + KEEP_S, 0
         duty.look(time.time(), stopping=False)
-        return reads
+        return reads.count
 
     duty = KeepingDuty(store, Retention(), lambda: now)
     ids = [each.job.id for each in store.submit_many([Submission("f", {})] * 40)]
     store.delete(ids[20:], "ann")
-    monkeypatch.setattr(Database, "reading", counted)
+    monkeypatch.setattr(Database, "reading", reads.reading)
     with store.become_supervisor():
         looked([])
         assert looked(ids[:1]) == looked([*ids[1:], "f" * 32])
