@@ -360,9 +360,9 @@ class Scheduler:
                 self.admission.wake_all()
             return
         if state.idle and not state.rotation:
-            if len(state.maps) > 1:
-                # The workers were busy with the items of other maps, perhaps: nothing of its own would wake it now.
-                self._wake_readers()
+            # Workers were busy with items of other maps, perhaps, which may have ended since: nothing of its own would
+            # wake a reader now.
+            self._wake_readers()
             if seek:
                 self._stealing.seek_soon(now)
 

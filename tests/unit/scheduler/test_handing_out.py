@@ -93,6 +93,20 @@ def test_whose_reader_held_back_is_woken_when_a_worker_is_idle() -> None:
     assert waiting not in harness.scheduler.state.dirty_maps
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_whose_reader_held_back_is_woken_by_what_a_map_that_has_ended_gives_back(count: int) -> None:
+    """It is the only map by then; of a pipeline whose first stage raises, say, what a later one wants is left."""
+    harness = Harness(1)
+    busy, waiting = harness.map_state(), harness.map_state()
+    harness.add(busy, 2)
+    harness.commands()
+    harness.scheduler.cancel(busy, harness.now)
+    harness.scheduler.forget(busy)
+    harness.scheduler.state.dirty_maps.clear()
+    harness.results(1, 1, 0, count)
+    assert waiting in harness.scheduler.state.dirty_maps and harness.scheduler.demand.wants_input(waiting)
+
+
 @pytest.mark.parametrize("exhausted", [False, True])
 def test_whose_reader_held_back_is_woken_when_a_worker_takes_the_place_of_one_that_is_lost(exhausted: bool) -> None:
     """Its only item was settled by that loss: no result of its own comes any more that could wake it."""
