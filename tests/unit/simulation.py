@@ -657,10 +657,15 @@ class Client:
             assert kind is Kind.CANCELLED and self.map_state.stopped, f"{task} ended as {kind}"
 
     def cancel(self) -> None:
-        """Give the whole map up."""
+        """Give the whole map up, as the driver does: nothing is left of it but what workers have."""
         self.given_up = True
         self.world.note(f"map {self.map_state.number} is cancelled")
-        self.world.turn(lambda now: self.world.scheduler.cancel(self.map_state, now))
+
+        def end(now: int) -> None:
+            self.world.scheduler.cancel(self.map_state, now)
+            self.world.scheduler.forget(self.map_state)
+
+        self.world.turn(end)
 
     def cancel_call(self, index: int) -> None:
         """Give one call up, as its future's `cancel` does."""
