@@ -35,6 +35,39 @@ def test_a_recurrence_is_no_candidate(tmp_path: Path) -> None:
     assert "No candidate" in (tmp_path / "report.txt").read_text()
 
 
+COUNTED = """
+from helpers import noted, spun
+out = []
+for each in range(20):
+    out.append(noted(spun(each)))
+print(len(out))
+"""
+
+HELPERS = """
+import time
+seen = {}
+
+def spun(number):
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    return number
+
+def noted(number):
+    seen[number] = len(seen)
+    return number
+"""
+
+
+def test_what_another_file_of_the_program_changes_counts(tmp_path: Path) -> None:
+    """Though that takes so little time that no sample is of it."""
+    (tmp_path / "helpers.py").write_text(HELPERS)
+    done = profile(COUNTED, tmp_path)
+    assert (done.ended.out, done.ended.code) == ("20\n", 0)
+    loop = done.at(4)
+    assert not loop["pays"] and "`noted` changes `seen`" in loop["reasons"]
+
+
 def test_too_short_to_say(tmp_path: Path) -> None:
     """A program that ends at once gets no verdict."""
     done = profile("print(1)", tmp_path, options=("--rate", "10"))

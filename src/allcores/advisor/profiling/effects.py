@@ -1,4 +1,4 @@
-"""What statements and calls change besides names of their own. Functions and methods of the file are followed."""
+"""What statements and calls change besides names of their own. Functions and methods of the program are followed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 from allcores.advisor.profiling.names import borrowed_in, declared_in, root_of, stored_in
+from allcores.advisor.profiling.program_files import ProgramFiles
 from allcores.advisor.profiling.sites import SourceFile
 
 #: methods that change what they are called on
@@ -86,14 +87,18 @@ def of_expression(
                     yield f"it changes its item `{name}` ({called})"
                 elif name not in local:
                     yield f"it changes `{name}` ({called}), which is outside"
-            methods = [method for method in source.functions.get(called, ()) if method in source.methods]
+            methods = [(source, method) for method in source.functions.get(called, ()) if method in source.methods]
+            elsewhere = _FILES.get()
+            if elsewhere is not None and name not in source.modules and called not in _OF_PYTHON:
+                methods += elsewhere.methods(source, called)
             if called in _RANDOM and name is not None and name not in local and not methods:
                 yield _DRAWS
+            yield from _of_others(each.func, source, each, local - targets)
             if name == "self" or not (name in source.modules or called in _OF_PYTHON):
-                for method in methods:
+                for file, method in methods:
                     yield from _of_function(
                         method,
-                        source,
+                        file,
                         each,
                         local - targets,
                         is_method=True,
@@ -119,6 +124,7 @@ def of_called(
         for method in source.functions.get(called.attr, ()):
             if method in source.methods:
                 yield from _of_function(method, source, None, set(), is_method=True, shared=True, items=True)
+        yield from _of_others(called, source, None, set(), items=True)
     if not isinstance(called, ast.Name):
         return
     if called.id in _EFFECTS:
@@ -127,9 +133,10 @@ def of_called(
         mode = call.args[1]
         if isinstance(mode, ast.Constant) and "a" in str(mode.value):
             yield "it appends to a file"
-    module, original = source.imported.get(called.id, ("", ""))
-    if module in _RANDOM_MODULES and original in _RANDOM:
+    imported = source.imported.get(called.id)
+    if imported is not None and imported.module in _RANDOM_MODULES and imported.name in _RANDOM:
         yield _DRAWS
+    yield from _of_others(called, source, call, local or set(), items=items)
     for function in source.functions.get(called.id, ()):
         if function not in source.methods:
             yield from _of_function(function, source, call, local or set(), items=items)
@@ -139,14 +146,28 @@ def of_called(
 _READ: contextvars.ContextVar[set[tuple[ast.AST, frozenset[str]]]] = contextvars.ContextVar("read")
 
 
+#: the program's other files
+_FILES: contextvars.ContextVar[ProgramFiles | None] = contextvars.ContextVar("files", default=None)
+
+
 @contextmanager
-def reading() -> Iterator[None]:
-    """A block in which each function is followed once, however often it is called."""
-    token = _READ.set(set())
+def reading(files: ProgramFiles | None = None) -> Iterator[None]:
+    """A block in which each function is followed once, however often it is called; also into other files, if given."""
+    tokens = _READ.set(set()), _FILES.set(files)
     try:
         yield
     finally:
-        _READ.reset(token)
+        _READ.reset(tokens[0])
+        _FILES.reset(tokens[1])
+
+
+def _of_others(
+    called: ast.expr, source: SourceFile, call: ast.Call | None, local: set[str], *, items: bool = False
+) -> Iterator[str]:
+    """What functions of the program's other files change that an expression may name."""
+    files = _FILES.get()
+    for file, function in () if files is None else files.functions(source, called):
+        yield from _of_function(function, file, call, local, items=items)
 
 
 def _of_function(
@@ -159,12 +180,12 @@ def _of_function(
     shared: bool = False,
     items: bool = False,
 ) -> Iterator[str]:
-    """What a call of a function of this file changes: names outside, printed lines, arguments that are outside.
+    """What a call of a function of the program changes: names outside, printed lines, arguments that are outside.
 
     Args:
         function: That is called.
-        source: The file.
-        call: As it stands there; None if others call it.
+        source: The file that it is in.
+        call: As it stands in its caller; None if others call it.
         local: Names there that are not outside.
         is_method: Its first parameter is the object that it is called on.
         shared: And that is outside.

@@ -24,6 +24,7 @@ from allcores.advisor.profiling.names import (
     stored_in,
     uses,
 )
+from allcores.advisor.profiling.program_files import ProgramFiles
 from allcores.advisor.profiling.sites import Site, SourceFile
 
 #: functions whose result is another list, say, than what they are given: that may change meanwhile
@@ -48,10 +49,16 @@ class Verdict:
         return not self.reasons
 
 
-def judge(site: Site, source: SourceFile) -> Verdict:
-    """What the source says of a site."""
+def judge(site: Site, source: SourceFile, files: ProgramFiles | None = None) -> Verdict:
+    """What the source says of a site.
+
+    Args:
+        site: The loop.
+        source: Its file.
+        files: The program's other ones, into which calls are followed; None: they are not.
+    """
     try:
-        with reading():
+        with reading(files):
             return _judged(site, source)
     except RecursionError:
         return Verdict(("its source is nested too deeply to be read",))

@@ -13,6 +13,7 @@ from allcores.advisor.profiling import (
     independence,
     iterations,
     occupation,
+    program_files,
     ranking,
     rewrite,
     sites,
@@ -72,8 +73,10 @@ def make(finished: Finished, cores: int) -> Report:
     counts = iterations.count(times, values)
     program = _program_seconds(root, finished)
     found = []
+    own = {code.file for code in root.codes if code.user}
+    others = program_files.ProgramFiles({**sites.read_sources(own - files), **report.sources})
     for time in times:
-        verdict = independence.judge(time.site, report.sources[time.site.file])
+        verdict = independence.judge(time.site, report.sources[time.site.file], others)
         needs = captured.unpicklable(time.site, verdict, values)
         found.append(ranking.candidate(time, verdict, counts[time.site], program, cores, needs))
     report.candidates = ranking.rank(found)

@@ -77,6 +77,15 @@ class Site:
         return self.kind == "comprehension" or inner is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What a name was imported as: a name of a module, which stands so many folders up (0: it is absolute)."""
+
+    module: str
+    name: str
+    level: int = 0
+
+
 @dataclass
 class _Scope:
     """A function (or the module, or a comprehension with a frame of its own) and its sites, outer ones first."""
@@ -107,10 +116,10 @@ class SourceFile:
         #: by name: several classes may have a method of one name
         self.functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
         self.methods: set[ast.AST] = set()
-        #: names of modules
-        self.modules: set[str] = set()
-        #: names that were imported from a module: (that, name there)
-        self.imported: dict[str, tuple[str, str]] = {}
+        #: names of modules, and the modules
+        self.modules: dict[str, str] = {}
+        #: names that were imported from a module
+        self.imported: dict[str, Imported] = {}
         #: first and last line of what `while` turns again and again
         self._turns: list[tuple[int, int]] = []
         for each in ast.walk(self.tree):
@@ -119,9 +128,12 @@ class SourceFile:
             elif isinstance(each, ast.ClassDef):
                 self.methods |= {one for one in each.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
             elif isinstance(each, ast.Import):
-                self.modules |= {name.asname or name.name.partition(".")[0] for name in each.names}
+                for name in each.names:
+                    first = name.name.partition(".")[0]
+                    self.modules[name.asname or first] = name.name if name.asname else first
             elif isinstance(each, ast.ImportFrom):
-                self.imported |= {name.asname or name.name: (each.module or "", name.name) for name in each.names}
+                for name in each.names:
+                    self.imported[name.asname or name.name] = Imported(each.module or "", name.name, each.level)
         self._scopes: dict[tuple[int, str], _Scope] = {}
         module = self._scopes.setdefault((1, "<module>"), _Scope())
         for statement in self.tree.body:
