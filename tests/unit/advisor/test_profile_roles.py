@@ -19,7 +19,7 @@ def record(arguments: list[str], files: list[str], seen: list[Code] | None = Non
         seen: Codes of frames that are not.
     """
     places = tuple(Place(Code(file, 1, "f", "site-packages" not in file and "/lib/" not in file), 1) for file in files)
-    stack = Stack(places, True, 100, 1.0, 1.0, 0.0, 1.0, 100, 0, 0, 0.0, 1.0)
+    stack = Stack(places, True, 100, 1.0, 1.0, 0.0, 1.0, 100, 0, 0, 0.0, own_wall=1.0)
     found = ProcessRecord(2, 1, (3, 13), arguments, 0.0, 1.0, 1.0, 100, 0.0, 0.01, 0, 0.0)
     found.stacks.append(stack)
     found.codes = (*(place.code for place in places), *(seen or ()))

@@ -40,7 +40,8 @@ class Stack:
     `places` begins with the innermost. Times are in seconds; `native` is CPU time meanwhile of
     threads that run no Python (a library's own); `busy_until` is when it computed last, 0.0 for never, on
     the clock of the process' start. `held`, `held_long` and `released` count samples of a thread that computed: the
-    GIL was handed over when asked for, only after a while, or was free.
+    GIL was handed over when asked for, only after a while, or was free. In `no_core` it was seen to be ready to run and
+    had no core.
     """
 
     places: tuple[Place, ...]
@@ -54,6 +55,7 @@ class Stack:
     held_long: int
     released: int
     native: float
+    no_core: float = 0.0
     #: wall time without the time in which it was ready to run and had no core
     own_wall: float = 0.0
 
@@ -174,20 +176,25 @@ def _read_slots(
             key = places.get(slot, (False,))
             pairs = zip(key[1::2], key[2::2], strict=False)
             stack = tuple(Place(codes[number], at) for number, at in pairs if number in codes)
-            samples, cpu, wall, first, busy, held, late, free, native = counts
+            samples, cpu, wall, first, busy, held, late, free, native, no_core = counts
             times = (cpu / 1e9, wall / 1e9, first / 1e9, busy / 1e9)
-            record.stacks.append(Stack(stack, bool(key[0]), samples, *times, held, late, free, native / 1e9))
+            known = Stack(stack, bool(key[0]), samples, *times, held, late, free, native / 1e9, no_core / 1e9)
+            record.stacks.append(known)
 
 
 def _take_off_want_of_cores(record: ProcessRecord) -> None:
-    """What a thread waits for a core while others have them is no time of its own: shared by who computed."""
+    """What a thread waits for a core while others have them is no time of its own.
+
+    Where it had none for most of a sample that is known; the rest of it is shared by who computed.
+    """
 
     def weight(stack: Stack) -> float:
         if not stack.main or stack.wall <= 0.0:
             return 0.0
-        return max(0.0, stack.wall - stack.cpu) * min(1.0, 4 * stack.cpu / stack.wall)
+        return max(0.0, stack.wall - stack.cpu - stack.no_core) * min(1.0, 4 * stack.cpu / stack.wall)
 
     whole = sum(weight(stack) for stack in record.stacks)
+    shared = max(0.0, record.no_core - sum(stack.no_core for stack in record.stacks if stack.main))
     for stack in record.stacks:
-        wanted = record.no_core * weight(stack) / whole if whole else 0.0
+        wanted = stack.no_core + (shared * weight(stack) / whole if whole else 0.0)
         stack.own_wall = max(min(stack.cpu, stack.wall), stack.wall - wanted)

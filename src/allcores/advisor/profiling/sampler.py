@@ -18,8 +18,8 @@ import time
 from types import CodeType, FrameType
 
 #: a slot of the table: samples, CPU ns, wall ns, first time, last time it computed, samples by how the GIL was got
-#: (when asked for, late, at once), and CPU ns meanwhile of threads that run no Python
-FIELDS = 9
+#: (when asked for, late, at once), CPU ns meanwhile of threads that run no Python, and ns without a core (main thread)
+FIELDS = 10
 SLOTS = 2048
 TEXT = SLOTS * FIELDS * 8
 SIZE = 1 << 20
@@ -128,6 +128,8 @@ class Sampler:
         self._native = 0
         self._process = 0
         self._next_look = 0
+        #: what the main thread has been without a core so far, ns; None: not looked at yet
+        self._no_core: int | None = None
 
     def run(self) -> None:
         """Start the thread, deaf to signals: those of the process go to the program's threads, as ever."""
@@ -212,11 +214,7 @@ class Sampler:
             cells[7] = period
         if now > self._next_look:
             self._next_look = now + 100 * _MILLISECOND
-            try:
-                with open(_MAIN_SCHEDSTAT, "rb") as file:
-                    cells[8] = int(file.read().split()[1])
-            except (OSError, ValueError, IndexError):
-                pass  # not on this system
+            _read_no_core(cells)
         return period
 
     def _sample(self, now: int, wall: int, late: int) -> None:
@@ -243,6 +241,9 @@ class Sampler:
             if ident == self._main:
                 main_slot = thread.slot
             self._count(thread.slot, now, wall, used, late)
+            if ident == self._main and used * 2 < wall:
+                # It waits, or is ready to run while others have the cores: which of them, the kernel tells.
+                self._count_no_core(thread.slot, wall - used)
         if main_slot and others * 5 > wall:
             assert self._store is not None
             self._store.cells[main_slot * FIELDS + 8] += others
@@ -269,6 +270,14 @@ class Sampler:
                 cells[at + 5] += 1  # held by Python code, which hands it over when asked
             else:
                 cells[at + 7] += 1  # free at once
+
+    def _count_no_core(self, slot: int, most: int) -> None:
+        assert self._store is not None
+        cells = self._store.cells
+        before = self._no_core
+        self._no_core = total = _read_no_core(cells)
+        if before is not None:
+            cells[slot * FIELDS + 9] += min(max(0, total - before), most)
 
     def _cpu(self, ident: int, thread: _Thread | None) -> int:
         """CPU time of a thread by its own clock, in ns."""
@@ -357,6 +366,16 @@ class Sampler:
         if facts:
             assert self._store is not None
             self._store.define(f"f {number} {frame.f_lineno or 0} {time.monotonic_ns()} {facts!r}", SPARE_TEXT)
+
+
+def _read_no_core(cells: memoryview[int]) -> int:
+    """How long the main thread was ready to run and had no core so far, ns; 0 where no kernel tells."""
+    try:
+        with open(_MAIN_SCHEDSTAT, "rb") as file:
+            cells[8] = int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return cells[8]
 
 
 def _is_power_of_four(number: int) -> bool:
