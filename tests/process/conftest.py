@@ -12,6 +12,8 @@ from tests.process.alarms import on_alarm as on_alarm
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer that waits looks around every few seconds, in case nobody woke it. Here nobody may forget to."""
     monkeypatch.setattr("allcores.pool.result_stream.WAIT_S", 1000.0)
+    monkeypatch.setattr("allcores.pipelines.execution.WAIT_S", 1000.0)
+    monkeypatch.setattr("allcores.adapters.pool_maps.WAIT_S", 1000.0)
 
 
 @pytest.fixture

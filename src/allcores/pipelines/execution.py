@@ -317,14 +317,20 @@ class Execution:
         if pumped:
             return True
         source = self._source
-        if source is None or not source.slow or self._stopped or not self._hungry():
+        if source is None or not self._may_wait_for(source):
             return False
         with self._hold:
             return source.pull()
 
-    def _hungry(self) -> bool:
-        """Whether the first stage with workers has one that is idle; True if there is no such stage."""
-        first = min(self._worked, key=lambda worked: worked.stage.number, default=None)
+    def _may_wait_for(self, source: SourceReader) -> bool:
+        """Whether a slow source is to be pulled: its records are wanted, and nobody has anything else to do.
+
+        So if a worker of the first stage that goes on is idle, or there is no such stage.
+        """
+        if not source.slow or self._stopped or not source.is_wanted:
+            return False
+        going_on = [worked for worked in self._worked if not worked.finished]
+        first = min(going_on, key=lambda worked: worked.stage.number, default=None)
         return first is None or first.stream.driver.scheduler.demand.hungry
 
     def _tell(self) -> None:
@@ -347,12 +353,17 @@ class Execution:
         self._fed_ns = 0
 
     def _wanted(self) -> bool:
+        source = self._source
+        if source is not None and self._may_wait_for(source):
+            return True
         return any(worked.wants_turn() for worked in self._worked)
 
     def _wait_for_bell(self) -> None:
         bell = self._bell
         # Expected first, then looked: whoever rings in between is seen in what there is, or ends the wait.
         bell.expect()
+        if self._source is not None and self._may_wait_for(self._source):
+            return
         for worked in self._worked:
             with worked.stream.driver.lock:
                 if worked.wants_turn():

@@ -33,6 +33,11 @@ class SourceReader:
             self._iterator = None
             self._head.finish(whole=False)
 
+    @property
+    def is_wanted(self) -> bool:
+        """A pull would do something: there is more, as far as is known, and the first link has not enough."""
+        return self._iterator is not None and (self._head.done or not self._head.full)
+
     def pull(self) -> bool:
         """Pull some, unless the first link has enough; whether anything was done."""
         iterator, head = self._iterator, self._head
