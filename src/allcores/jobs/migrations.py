@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 
@@ -43,8 +44,30 @@ def _retries_may_be_null(connection: Connection) -> None:
             raise StoreError(f"the table {table} cannot be brought up to date: its text is not what allcores made")
 
 
+def _ends_are_written_down(connection: Connection) -> None:
+    """3: ends that are to be told are written down as they come; they were looked for by their times.
+
+    Those of the last seconds that were looked at may be told twice, as after each start of a supervisor so far.
+    """
+    schema.untold.create(connection)
+    for statement in schema.telling(connection.dialect.name):
+        connection.exec_driver_sql(statement)
+    known = connection.execute(
+        text("SELECT body FROM allcores_records WHERE kind = 'webhooks' AND name = 'since'")
+    ).scalar()
+    since = 0.0 if known is None else float(json.loads(known)) - 5.0
+    connection.execute(
+        text(
+            "INSERT INTO allcores_untold (id, finished) SELECT id, finished FROM allcores_jobs"
+            " WHERE finished IS NOT NULL AND finished >= :since AND webhook IS NOT NULL"
+        ),
+        {"since": since},
+    )
+    connection.exec_driver_sql("DELETE FROM allcores_records WHERE kind = 'webhooks'")
+
+
 #: version -> what makes it of the version before; all steps that are needed are one transaction
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: _retries_may_be_null}
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _retries_may_be_null, 3: _ends_are_written_down}
 
 
 def version_of(connection: Connection) -> int | None:

@@ -20,15 +20,6 @@ _CHANGE = text("SELECT number FROM allcores_changes")
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
 _RUNNING = text("SELECT sum(n) FROM allcores_counters WHERE state = 'running'")
 _NEXT = text("SELECT min(run_at) FROM allcores_jobs WHERE state = 'queued' AND due = 0")
-#: ends that are read at once
-MOST_ENDED = 1_000
-# The first condition is for the index: the second one alone would not be taken for a range of it.
-_ENDED = text(
-    "SELECT id, finished, seq FROM allcores_jobs"
-    " WHERE finished IS NOT NULL AND finished >= :since AND (finished > :since OR seq > :seq) AND webhook IS NOT NULL"
-    " ORDER BY finished, seq LIMIT :most"
-)
-
 _BEGINNING = text(
     "SELECT id FROM allcores_jobs WHERE id >= :least AND id < :above AND id LIKE :like ORDER BY id LIMIT :most"
 )
@@ -73,17 +64,6 @@ def change_and_running(store: StoreReading) -> tuple[int, int]:
     with store.reading() as connection:
         change = int(connection.execute(_CHANGE).scalar() or 0)
         return change, int(connection.execute(_RUNNING).scalar() or 0)
-
-
-def ended_with_webhook(store: StoreReading, since: float, seq: int) -> list[tuple[str, float, int]]:
-    """Jobs that ended after that place in the order of ends and have an address to tell; `MOST_ENDED` at most.
-
-    Returns:
-        Of each its id, and its place: the time of its end, and its number.
-    """
-    with store.reading() as connection:
-        rows = connection.execute(_ENDED, {"since": since, "seq": seq, "most": MOST_ENDED})
-        return [(str(row[0]), float(row[1]), int(row[2])) for row in rows]
 
 
 def not_named_in_arguments(store: StoreReading, uploads: Collection[str]) -> set[str]:

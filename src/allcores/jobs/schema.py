@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 from allcores.jobs.model import FINAL_STATES, State
 
 #: of the tables below: one more with each change, and a step in jobs/migrations.py
-VERSION = 2
+VERSION = 3
 #: "acjb": what SQLite keeps in the head of a file to say whose it is
 APPLICATION = 0x61636A62
 #: seconds that ends of jobs are counted together for
@@ -169,6 +169,14 @@ records = Table(
     Column("changed", _whole, nullable=False),
 )
 
+#: ends that are to be told to an address, until they are taken (jobs/untold.py): kept by a trigger
+untold = Table(
+    "allcores_untold",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("finished", _time, primary_key=True, autoincrement=False),
+)
+
 #: what a claim looks at, word for word as in the index below, or SQLite does not use it
 READY = "state = 'queued' AND due = 1"
 DELAYED = "state = 'queued' AND due = 0"
@@ -216,6 +224,8 @@ _END = (
     " ON CONFLICT (bucket, state) DO UPDATE SET n = allcores_ends.n + 1;"
 )
 _ENDS = f"new.state IN ({_FINAL}) AND new.finished IS NOT NULL AND old.state NOT IN ({_FINAL})"
+_TELL = "INSERT INTO allcores_untold (id, finished) VALUES (new.id, new.finished) ON CONFLICT DO NOTHING;"
+_TOLD = f"{_ENDS} AND new.webhook IS NOT NULL"
 _COUNTED = "state, task, due, bytes"
 _GONE = "DELETE FROM allcores_tags WHERE seq = old.seq; DELETE FROM allcores_progress WHERE seq = old.seq;"
 
@@ -251,8 +261,23 @@ def _postgresql_triggers() -> Iterator[str]:
     )
 
 
+def telling(dialect: str) -> Iterator[str]:
+    """What writes down ends that are to be told."""
+    if dialect == "sqlite":
+        yield (
+            f"CREATE TRIGGER allcores_job_told AFTER UPDATE OF state ON allcores_jobs WHEN {_TOLD} BEGIN {_TELL} END"
+        )
+        return
+    yield f"CREATE FUNCTION allcores_tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {_TELL} RETURN NULL; END $$"
+    yield (
+        "CREATE TRIGGER allcores_job_told AFTER UPDATE OF state ON allcores_jobs FOR EACH ROW"
+        f" WHEN ({_TOLD}) EXECUTE FUNCTION allcores_tell()"
+    )
+
+
 def statements(dialect: str) -> Iterator[str]:
     """What makes indexes, triggers and first rows of a new store, after its tables."""
     yield from _INDEXES
     yield from _sqlite_triggers() if dialect == "sqlite" else _postgresql_triggers()
+    yield from telling(dialect)
     yield "INSERT INTO allcores_changes (one, number, last_seq) VALUES (1, 0, 0)"

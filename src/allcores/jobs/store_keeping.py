@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from allcores.jobs import actions, checkpoints, queries
+from allcores.jobs import actions, checkpoints, queries, untold
 from allcores.jobs.database import Database
 from allcores.jobs.opening import RESULTS
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
@@ -56,6 +57,17 @@ class StoreKeeping(StoreActions):
             checkpoints.checkpoint(self._database, self.folder)
             self._moved_at = self._last_change
         return swept
+
+    def take_ends(self, at: float) -> dict[str, dict[str, Any]]:
+        """Take ends that are to be told to an address, `untold.MOST_TAKEN` at most: they are records from then on.
+
+        Args:
+            at: When to tell them, seconds since 1970.
+
+        Returns:
+            What each record says, by its name.
+        """
+        return self._commits.run(untold.take, at) if untold.are_there(self) else {}
 
     def tend_log(self) -> bool:
         """Move SQLite's log into its file, if much was written to it since; to be called every second or so.

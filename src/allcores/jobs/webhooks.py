@@ -1,7 +1,8 @@
 """Addresses that are told of a job's end: signed, tried again for hours, and in nobody's way.
 
-What is to be told is found in the store, so also the end of a job that was cancelled in the queue, or that came while
-no supervisor ran. A receiver may be told twice: id and time of the end say that it is the same.
+What is to be told is written down in the store as it comes (jobs/untold.py), so also the end of a job that was
+cancelled in the queue, or that came while no supervisor ran. A receiver may be told twice: id and time of the end say
+that it is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
-from allcores.jobs import queries
+from allcores.jobs import untold
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import StoreError
 from allcores.jobs.given_text import as_requested
@@ -43,10 +44,8 @@ SILENT_S = 30.0
 #: requests at a time, and those that wait for that
 _THREADS = 4
 _MOST_SENT = 64
-#: pages of ends that are read in one look
-_PAGES = 3
-#: ends are looked for again from so many seconds before the last one that was seen
-_OVERLAP_S = 5.0
+#: transactions in one look that take ends
+_PORTIONS = 3
 
 
 def body_of(job: Job) -> bytes:
@@ -95,9 +94,9 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
     return None if 200 <= status < 300 else f"it answered {status}"
 
 
-def _name(job: str, finished: float) -> str:
-    """Of the record of an end."""
-    return f"{job}:{finished:.6f}"
+def _pause_s(tries: int) -> float:
+    """Seconds after so many requests."""
+    return 0.0 if tries < 1 else min(BETWEEN_S[0] * 2 ** (tries - 1), BETWEEN_S[1])
 
 
 class _Watch:
@@ -215,31 +214,23 @@ class WebhookDuty(Duty):
         #: name of the record -> what it says; `sent` ones are on their way
         self._pending: dict[str, dict[str, Any]] | None = None
         self._sent: set[str] = set()
-        self._seen: dict[str, float] = {}
-        self._since = 0.0
-        #: the change number at which it was looked for ends, and the store's `sessions_lost`: the same number says
+        #: the change number at which all ends were taken, and the store's `sessions_lost`: the same number says
         #: nothing if the server may have crashed, which sets it back
         self._looked: tuple[int, int] | None = None
-        #: where the next page of ends begins, while there are more than were read; None: all were
-        self._behind: tuple[float, int] | None = None
 
     def look(self, wall: float, *, stopping: bool) -> bool:
         """Find what has ended, send what is due, write down what was taken."""
         if self._pending is None:
-            pending = self._store.records("webhook")
-            known = self._store.records("webhooks").get("since")
-            # Not known: no end was ever told, so none is told twice, and some may be older than this supervisor.
-            self._since = float(known) if isinstance(known, (int, float)) else 0.0
-            self._pending = pending
-        if wall < self._since - _OVERLAP_S:
-            # The clock was set back: what ends from now on ends before what was seen.
-            self._since, self._behind, self._looked = wall, None, None
+            # Planned by another one, perhaps, whose clock is another: none waits longer than it would by this clock.
+            self._pending = {
+                name: {**record, "at": min(record["at"], wall + _pause_s(record["tries"]))}
+                for name, record in self._store.records(untold.KIND).items()
+            }
         lost = self._store.sessions_lost
         at = (self._store.change_number(), lost)
-        if at != self._looked or self._behind is not None:
-            self._find(wall)
+        if at != self._looked:
             # Not before: what could not be read has to be looked for again, though nothing changes meanwhile.
-            self._looked = at
+            self._looked = at if self._take_ends(wall) else None
         self._take_answers(wall)
         if stopping:
             return True
@@ -251,28 +242,24 @@ class WebhookDuty(Duty):
                 self._send(name, record)
         return True
 
-    def _find(self, wall: float) -> None:
+    def _take_ends(self, wall: float) -> bool:
+        """Take what has ended; whether that was all."""
         assert self._pending is not None
-        for _ in range(_PAGES):
-            since, seq = self._behind or (self._since - _OVERLAP_S, -1)
-            page = queries.ended_with_webhook(self._store, since, seq)
-            names = {_name(job, finished): (job, finished) for job, finished, _ in page}
-            found = {name: place for name, place in names.items() if name not in self._seen}
-            if found:
-                records = {name: {"job": job, "tries": 0, "at": wall} for name, (job, _) in found.items()}
-                self._store.change_records("webhook", records)
-                self._pending.update(records)
-                self._seen.update({name: finished for name, (_, finished) in found.items()})
-                self._since = max(self._since, page[-1][1])
-                self._store.put_record("webhooks", "since", self._since)
-            self._behind = page[-1][1:] if len(page) == queries.MOST_ENDED else None
-            if self._behind is None:
-                break
-        self._seen = {name: at for name, at in self._seen.items() if at >= self._since - 2 * _OVERLAP_S}
+        for _ in range(_PORTIONS):
+            try:
+                taken = self._store.take_ends(wall)
+            except StoreError:
+                # They may have been taken all the same: then the records say so.
+                self._pending = None
+                raise
+            self._pending.update(taken)
+            if len(taken) < untold.MOST_TAKEN:
+                return True
+        return False
 
     def _send(self, name: str, record: dict[str, Any]) -> None:
         job = self._store.get(record["job"])
-        if job is None or job.webhook is None or job.finished is None or name != _name(job.id, job.finished):
+        if job is None or job.webhook is None or job.finished is None or name != untold.name_of(job.id, job.finished):
             # Deleted, or tried again since: how it ends then is another end, with a record of its own.
             self._answers.append((name, None))
             return
@@ -326,11 +313,10 @@ class WebhookDuty(Duty):
             if why_not is None or tries >= TRIES:
                 done.append(name)
             else:
-                at = wall + min(BETWEEN_S[0] * 2 ** (tries - 1), BETWEEN_S[1])
-                later[name] = {**record, "tries": tries, "at": at}
+                later[name] = {**record, "tries": tries, "at": wall + _pause_s(tries)}
         try:
             if later or done:
-                self._store.change_records("webhook", later, done)
+                self._store.change_records(untold.KIND, later, done)
         except StoreError:
             self._answers.extendleft(reversed(answers))
             raise
@@ -340,8 +326,8 @@ class WebhookDuty(Duty):
         self._sent.difference_update(name for name, _ in answers)
 
     def put_down(self) -> None:
-        """See Duty. What was not told, and from where on, is read again; what is on its way stays so."""
-        self._pending, self._seen, self._behind, self._looked = None, {}, None, None
+        """See Duty. What was not told is read again; what is on its way stays so."""
+        self._pending = self._looked = None
 
     def close(self) -> None:
         """End the threads; what was not told is told by the next supervisor."""

@@ -18,7 +18,7 @@ import pytest
 from tests.process.jobs.conftest import Running, until
 
 from allcores.errors import UsageError
-from allcores.jobs import JobFilter, JobStore, Registry, queries, signatures, submissions, task
+from allcores.jobs import JobFilter, JobStore, Registry, signatures, submissions, task, untold
 from allcores.jobs import webhooks as hooks
 from allcores.jobs.duties import ScheduleDuty
 from allcores.jobs.errors import StoreError
@@ -306,7 +306,7 @@ class Posted:
 
 def test_all_ends_of_one_moment_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are read at once, with one time: those of a bulk cancel."""
-    monkeypatch.setattr(queries, "MOST_ENDED", 3)
+    monkeypatch.setattr(untold, "MOST_TAKEN", 3)
     posted = Posted(monkeypatch)
     with JobStore.open(tmp_path / "jobs.sqlite") as store:
         duty = hooks.WebhookDuty(store)
@@ -319,19 +319,42 @@ def test_all_ends_of_one_moment_are_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(posted.ids) == sorted(jobs)
 
 
-def test_ends_are_told_though_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ahead", [-3_600.0, -60.0, 60.0, 3_600.0])
+def test_ends_are_told_whatever_the_clocks_of_their_machines_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """After one of another machine, whose clock is ahead or behind, and before one of a third."""
     posted = Posted(monkeypatch)
+    real = time.time
     with JobStore.open(tmp_path / "jobs.sqlite") as store:
-        store.put_record("webhooks", "since", time.time() + 3_600)
-        store.put_record("webhook", "x:1", {"job": "0" * 32, "tries": 3, "at": time.time() + 7_200})
         duty = hooks.WebhookDuty(store)
-        duty.look(time.time(), stopping=False)
-        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
-        store.cancel([job], "me")
-        until(looked(duty, lambda: bool(posted.ids)), "its end")
+        jobs = []
+        for clock in (ahead, 0.0, -ahead):
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr(time, "time", lambda clock=clock: real() + clock)
+                jobs.append(store.submit("f", {}, webhook="http://127.0.0.1/", run_at=real() + 10_000).job.id)
+                store.cancel(jobs[-1:], "me")
+            until(looked(duty, lambda: posted.ids == jobs), "its end")
         until(looked(duty, lambda: not store.records("webhook")), "that all is told")
         duty.close()
-    assert posted.ids == [job]
+
+
+def test_what_another_clock_has_planned_waits_no_longer_than_by_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor that leads now may have a clock that is behind the one before."""
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
+        store.cancel([job], "me")
+        for name, record in store.take_ends(time.time()).items():
+            store.put_record(untold.KIND, name, {**record, "tries": 1, "at": time.time() + 3_000})
+        now = time.time()
+        duty.look(now, stopping=False)
+        assert posted.ids == []
+        until(lambda: duty.look(now + 3.0, stopping=False) and posted.ids == [job], "its end")
+        duty.close()
 
 
 def test_an_end_is_told_though_the_store_could_not_be_read_when_it_came(
@@ -345,31 +368,31 @@ def test_an_end_is_told_though_the_store_could_not_be_read_when_it_came(
         job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
         store.cancel([job], "me")
         with monkeypatch.context() as away:
-            away.setattr(queries, "ended_with_webhook", raises(StoreError("the server is away")))
+            away.setattr(untold, "are_there", raises(StoreError("the server is away")))
             with pytest.raises(StoreError):
                 duty.look(time.time(), stopping=False)
         until(looked(duty, lambda: posted.ids == [job]), "its end")
         duty.close()
 
 
-def test_no_old_end_is_told_again_though_the_store_could_not_be_read_at_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_end_is_told_whose_taking_was_committed_and_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that breaks in that moment."""
     posted = Posted(monkeypatch)
     with JobStore.open(tmp_path / "jobs.sqlite") as store:
-        later = time.time() + 60
-        store.put_record("webhooks", "since", later)
+        duty, take = hooks.WebhookDuty(store), store.take_ends
         job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
         store.cancel([job], "me")
-        duty, read = hooks.WebhookDuty(store), store.records
-        with monkeypatch.context() as away:
-            away.setattr(store, "records", lambda kind: read(kind) if kind == "webhook" else raises(StoreError(kind))())
-            with pytest.raises(StoreError):
-                duty.look(later, stopping=False)
-        duty.look(later, stopping=False)
-        assert store.records("webhook") == {}
+
+        def broken(at: float) -> Any:
+            take(at)
+            raise StoreError("the connection broke")
+
+        with monkeypatch.context() as breaking:
+            breaking.setattr(store, "take_ends", broken)
+            with pytest.raises(StoreError, match="broke"):
+                duty.look(time.time(), stopping=False)
+        until(looked(duty, lambda: posted.ids == [job]), "its end")
         duty.close()
-    assert posted.ids == []
 
 
 def test_the_first_end_of_a_store_is_told_though_no_supervisor_ran(
@@ -471,7 +494,6 @@ def test_an_address_that_hung_is_tried_by_one_request_and_then_by_all(monkeypatc
 
 def test_who_leads_again_tells_nothing_that_another_one_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posted = Posted(monkeypatch)
-    monkeypatch.setattr(hooks, "_OVERLAP_S", 0.0)
     with JobStore.open(tmp_path / "jobs.sqlite") as store:
         first, second = hooks.WebhookDuty(store), hooks.WebhookDuty(store)
         first.look(time.time(), stopping=False)

@@ -596,7 +596,12 @@ def test_an_older_store_is_brought_up_to_date_in_one_step(store: JobStore, where
         JobStore.open(where)
 
 
-#: what makes the tables of version 1 of those of today, where they are empty or hold what that could hold
+#: what makes the tables of version 2 of those of today
+_OF_VERSION_2 = {
+    "postgresql": ["DROP TRIGGER allcores_job_told ON allcores_jobs", "DROP FUNCTION allcores_tell"],
+    "sqlite": ["DROP TRIGGER allcores_job_told"],
+}
+#: what makes those of version 1 of these, where they are empty or hold what that could hold
 _OF_VERSION_1 = {
     "postgresql": [f"ALTER TABLE allcores_{name} ALTER COLUMN retries SET NOT NULL" for name in ("jobs", "deleted")],
     "sqlite": [
@@ -612,7 +617,7 @@ def test_a_store_of_version_1_takes_jobs_whose_retries_the_task_says(opened: Cal
     """It refused them; what it had stays as it was, and connections that were open see the new tables."""
     store = opened()
     job = store.submit("f", {}, retries=0).job
-    for statement in _OF_VERSION_1[store.dialect]:
+    for statement in (*_OF_VERSION_2[store.dialect], "DROP TABLE allcores_untold", *_OF_VERSION_1[store.dialect]):
         spoil(store, statement)
     with pytest.raises(StoreError):
         store.submit("f", {})
@@ -626,6 +631,25 @@ def test_a_store_of_version_1_takes_jobs_whose_retries_the_task_says(opened: Cal
     back = new.get(made[0].id)
     assert back is not None and back.retries is None
     assert new.counts().total == 3
+
+
+def test_a_store_of_version_2_tells_of_the_ends_that_nobody_has_looked_at(opened: Callable[[], JobStore]) -> None:
+    """It looked for them by their times, from the last one on that it had seen; others are not told again."""
+    store = opened()
+    for statement in (*_OF_VERSION_2[store.dialect], "DROP TABLE allcores_untold"):
+        spoil(store, statement)
+    one = Submission("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000)
+    ids = [each.job.id for each in store.submit_many([one] * 3)]
+    store.cancel(ids[:2], "me")
+    spoil(store, f"UPDATE allcores_jobs SET finished = finished - 60 WHERE id = '{ids[0]}'")
+    store.put_record("webhooks", "since", time.time() - 30)
+    spoil(store, "UPDATE allcores_meta SET value = '2' WHERE name = 'version'")
+    new = opened()
+    assert [each["job"] for each in new.take_ends(5.0).values()] == ids[1:2]
+    new.cancel(ids[2:], "me")
+    assert [each["job"] for each in new.take_ends(5.0).values()] == ids[2:]
+    assert (new.take_ends(5.0), new.records("webhooks")) == ({}, {})
+    assert {each["job"] for each in new.records("webhook").values()} == set(ids[1:])
 
 
 def one_column_more(connection: Connection) -> None:
