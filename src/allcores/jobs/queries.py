@@ -20,6 +20,10 @@ _CHANGE = text("SELECT number FROM allcores_changes")
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
 _RUNNING = text("SELECT sum(n) FROM allcores_counters WHERE state = 'running'")
 _NEXT = text("SELECT min(run_at) FROM allcores_jobs WHERE state = 'queued' AND due = 0")
+_ENDS = text(
+    "SELECT (SELECT min(finished) FROM allcores_jobs WHERE finished IS NOT NULL),"
+    " (SELECT max(finished) FROM allcores_jobs WHERE finished IS NOT NULL)"
+)
 _BEGINNING = text(
     "SELECT id FROM allcores_jobs WHERE id >= :least AND id < :above AND id LIKE :like ORDER BY id LIMIT :most"
 )
@@ -64,6 +68,13 @@ def change_and_running(store: StoreReading) -> tuple[int, int]:
     with store.reading() as connection:
         change = int(connection.execute(_CHANGE).scalar() or 0)
         return change, int(connection.execute(_RUNNING).scalar() or 0)
+
+
+def first_and_last_end(store: StoreReading) -> tuple[float | None, float | None]:
+    """When the first of all jobs that are there ended, and the last; None: none has. Raises: StoreError."""
+    with store.reading() as connection:
+        first, last = connection.execute(_ENDS).one()
+        return first, last
 
 
 def not_named_in_arguments(store: StoreReading, uploads: Collection[str]) -> set[str]:

@@ -95,12 +95,15 @@ class Swept:
 
 
 def purge(
-    transaction: Transaction, payloads: Sequence[tuple[Retention, int]]
+    transaction: Transaction, payloads: Sequence[tuple[Retention, int, float]]
 ) -> list[tuple[list[str], bool] | AllcoresError]:
-    """Remove up to so many of the oldest ends that are too many; returns their ids, and whether there are more."""
+    """Remove up to so many of the oldest ends that are too many; returns their ids, and whether there are more.
+
+    Payloads: what is kept, how many are removed at most, and how late it is.
+    """
     answers: list[tuple[list[str], bool] | AllcoresError] = []
-    for retention, most in payloads:
-        connection, now = transaction.connection, transaction.now
+    for retention, most, now in payloads:
+        connection = transaction.connection
         counters = schema.counters
         ended, taken = 0, 0
         for state, number, size in connection.execute(
@@ -131,22 +134,24 @@ def purge(
     return answers
 
 
-def purge_deleted(transaction: Transaction, payloads: Sequence[int]) -> list[tuple[list[str], bool] | AllcoresError]:
+def purge_deleted(
+    transaction: Transaction, payloads: Sequence[tuple[int, float]]
+) -> list[tuple[list[str], bool] | AllcoresError]:
     """Remove up to so many deleted jobs that cannot be brought back any more; returns their ids, and if there are more.
 
-    Old counts of ends go as well.
+    Old counts of ends go as well. Payloads: how many at most, and how late it is.
     """
     answers: list[tuple[list[str], bool] | AllcoresError] = []
     table = schema.deleted
-    for most in payloads:
+    for most, now in payloads:
         rows = transaction.connection.execute(
-            select(table.c.seq, table.c.id).where(table.c.deleted < transaction.now - UNDO_S).limit(most)
+            select(table.c.seq, table.c.id).where(table.c.deleted < now - UNDO_S).limit(most)
         ).all()
         seqs = [row[0] for row in rows]
         for each in (table, schema.attempts):
             _delete(transaction, each, seqs)
         ends = schema.ends
-        before = int((transaction.now - ENDS_S) // schema.BUCKET_S)
+        before = int((now - ENDS_S) // schema.BUCKET_S)
         transaction.connection.execute(delete(ends).where(ends.c.bucket < before, ends.c.bucket > before - 10_000))
         answers.append(([row[1] for row in rows], len(rows) == most))
     return answers
@@ -174,8 +179,19 @@ def _delete(transaction: Transaction, table: object, seqs: list[int]) -> None:
         )
 
 
-def sweep(commits: GroupCommit, results: Path, retention: Retention, seconds: float, portion: int = 0) -> Swept:
-    """Remove what is not to be kept, for so many seconds at most; others get as much of the time as this takes."""
+def sweep(
+    commits: GroupCommit, results: Path, retention: Retention, seconds: float, now: float, portion: int = 0
+) -> Swept:
+    """Remove what is not to be kept, for so many seconds at most; others get as much of the time as this takes.
+
+    Args:
+        commits: Of the store.
+        results: Its folder of results.
+        retention: What is kept.
+        seconds: For how long.
+        now: How late it is, seconds since 1970.
+        portion: Jobs in the first transaction; 0: as few as are worth one.
+    """
     end = time.monotonic() + seconds
     jobs = undone = folders = 0
     most, complete = portion or _FIRST, True
@@ -187,10 +203,10 @@ def sweep(commits: GroupCommit, results: Path, retention: Retention, seconds: fl
                 break
             begun = time.monotonic()
             if kind == "jobs":
-                ids, more = commits.run(purge, (retention, most))
+                ids, more = commits.run(purge, (retention, most, now))
                 jobs += len(ids)
             else:
-                ids, more = commits.run(purge_deleted, most)
+                ids, more = commits.run(purge_deleted, (most, now))
                 undone += len(ids)
             took = time.monotonic() - begun
             folders += sum(remove_results(results, each) for each in ids)

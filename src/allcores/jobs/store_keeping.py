@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from allcores.jobs import actions, checkpoints, queries, untold
+from allcores.formatting import counted, seconds_text
+from allcores.jobs import actions, believed_time, checkpoints, queries, untold
+from allcores.jobs.believed_time import BelievedTime
 from allcores.jobs.database import Database
 from allcores.jobs.opening import RESULTS
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
 from allcores.jobs.store_actions import StoreActions
+
+log = logging.getLogger("allcores.jobs")
 
 #: seconds between two rows of the audit about what retention removes
 WRITE_DOWN_S = 60.0
@@ -29,6 +34,9 @@ class StoreKeeping(StoreActions):
         #: of retention: jobs in one transaction, those removed that the audit does not have yet, when it was told last
         self._portion = self._removed = 0
         self._removed_at = time.monotonic()
+        #: how late it is for what is removed by its age, and whether it was told that this is not what the clock says
+        self._time: BelievedTime | None = None
+        self._time_told = False
         #: the change at which the log was moved last
         self._moved_at = 0
 
@@ -40,14 +48,16 @@ class StoreKeeping(StoreActions):
         """Remove what is not to be kept, and move SQLite's log into its file; to be called every minute or so.
 
         No transaction of it takes longer than some 20 ms, however much there is to remove. What was removed is in the
-        audit, once all is.
+        audit, once all is. A clock that was set ahead removes nothing by its age before supervisors have run with it
+        for as long as that age, or a day.
 
         Args:
             retention: What is kept.
             seconds: For how long at most; what is left is removed by the next call.
         """
         self._check_supervisor()
-        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds, self._portion)
+        now = time.time() if retention.age is None else self._believed_time(retention.age)
+        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds, now, self._portion)
         self._portion = swept.portion
         self._removed += swept.jobs
         if self._removed and (swept.complete or time.monotonic() - self._removed_at >= WRITE_DOWN_S):
@@ -57,6 +67,29 @@ class StoreKeeping(StoreActions):
             checkpoints.checkpoint(self._database, self.folder)
             self._moved_at = self._last_change
         return swept
+
+    def _believed_time(self, age: float) -> float:
+        """How late it is for what is removed at that age, seconds since 1970."""
+        wall = time.time()
+        if self._time is None:
+            known = self.records(believed_time.KIND).get(believed_time.NAME)
+            self._time = BelievedTime(known, queries.first_and_last_end(self)[1])
+        now = self._time.look(wall, time.monotonic(), age)
+        if (note := self._time.note(age)) is not None:
+            self.put_record(believed_time.KIND, believed_time.NAME, note)
+        if self._time.doubt is None:
+            self._time_told = False
+        elif not self._time_told:
+            first, _ = queries.first_and_last_end(self)
+            if first is not None and first < wall - age:
+                self._time_told = True
+                log.warning(
+                    "the clock is %s ahead of the time that was seen to pass: jobs that would be too old by it are kept"
+                    " until this supervisor has run for %s with it, in case it is put right",
+                    _long_text(self._time.ahead),
+                    _long_text(self._time.doubt),
+                )
+        return now
 
     def take_ends(self, at: float) -> dict[str, dict[str, Any]]:
         """Take ends that are to be told to an address, `untold.MOST_TAKEN` at most: they are records from then on.
@@ -90,3 +123,7 @@ class StoreKeeping(StoreActions):
         ids = orphans(self.folder / RESULTS)
         known = queries.kept(self, ids)
         return sum(remove_results(self.folder / RESULTS, each) for each in ids if each not in known)
+
+
+def _long_text(seconds: float) -> str:
+    return counted(round(seconds / 86_400), "day") if seconds >= 2 * 86_400 else seconds_text(seconds)

@@ -92,7 +92,7 @@ def test_portions_stay_worth_a_commit_on_a_slow_disk(tmp_path: Path, monkeypatch
 
     stopped = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda seconds: None)
     monkeypatch.setattr(retention, "time", stopped)
-    swept = retention.sweep(cast(GroupCommit, SlowCommits()), tmp_path, Retention(rows=0), 60.0)
+    swept = retention.sweep(cast(GroupCommit, SlowCommits()), tmp_path, Retention(rows=0), 60.0, 0.0)
     assert swept.jobs == 400 and swept.complete
     assert min(asked) >= 50 and len(asked) == 8
 
