@@ -2,7 +2,7 @@
 
 | threat | answer |
 |---|---|
-| a program or user who has no business here | a token, always; compared in constant time; wrong ones are slowed down |
+| a program or user who has no business here | a token, always; compared in constant time; after many wrong ones: wait |
 | a page elsewhere that posts a form | a token in each form, and the browser's own word on where a request is from |
 | a name of another site that leads here | hosts that are not known are refused |
 | a value that is HTML | it is escaped; scripts run only with this answer's nonce; nobody may frame the console |
@@ -28,7 +28,7 @@ from allcores.web.settings import Settings, trusted, without_port
 
 #: how long a cookie is good for
 COOKIE_SECONDS = 30 * 86_400
-#: wrong tokens from one address before it has to wait, and for how long
+#: wrong tokens from one address before further ones are told to wait, and for how long
 MOST_WRONG, WRONG_SECONDS = 30, 60.0
 #: addresses that are remembered
 MOST_ADDRESSES = 10_000
@@ -80,7 +80,7 @@ class WrongTokens:
         self._seen: dict[str, tuple[int, float]] = {}
 
     def wait(self, address: str) -> float:
-        """Seconds until tokens from there are looked at again; 0 if they are."""
+        """Seconds that a wrong token from there is told to wait; 0: none."""
         with self._lock:
             count, since = self._seen.get(address, (0, 0.0))
             left = since + WRONG_SECONDS - time.monotonic()
@@ -197,22 +197,22 @@ class Gate:
         )  # fmt: skip
 
     def by_token(self, request: flask.Request, token: str) -> User:
-        """Whose token it is.
+        """Whose token it is. A right one is let in, whatever came from its address: it may be a proxy's, of all users.
 
         Raises:
             Refused: 401, or 429 after too many wrong ones from one address.
         """
-        address = request.remote_addr or ""
-        if wait := self.wrong.wait(address):
-            raise Refused(429, "too_many_wrong_tokens", "Too many wrong tokens came from this address.", int(wait) + 1)
         found = None
         for name, (known, role) in self._tokens.items():
             if same(token, known):
                 found = User(name, role)
-        if found is None:
-            self.wrong.note(address)
-            raise Refused(401, "wrong_token", "That token is not valid here.")
-        return found
+        if found is not None:
+            return found
+        address = request.remote_addr or ""
+        if wait := self.wrong.wait(address):
+            raise Refused(429, "too_many_wrong_tokens", "Too many wrong tokens came from this address.", int(wait) + 1)
+        self.wrong.note(address)
+        raise Refused(401, "wrong_token", "That token is not valid here.")
 
     def new_cookie(self, name: str) -> str:
         """What a browser keeps instead of the token."""
