@@ -44,6 +44,8 @@ def cancel(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[in
             _jobs.c.state == State.QUEUED.value,
             state=State.CANCELLED.value,
             due=0,
+            # Of an earlier attempt: what ends now has not begun.
+            started=None,
             finished=transaction.now,
             note="cancelled before it ran",
             changed=transaction.change,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, TextClause, bindparam, select, text, update
+from sqlalchemy import RowMapping, TextClause, bindparam, case, select, text, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import leases, schema
@@ -216,6 +216,8 @@ def quarantine(transaction: Transaction, damaged: Sequence[Job]) -> None:
             .values(
                 state=State.QUARANTINED.value,
                 due=0,
+                # Of one that waited it is an earlier attempt's.
+                started=case((_jobs.c.state == State.QUEUED.value, None), else_=_jobs.c.started),
                 finished=transaction.now,
                 error=error_to_json(job.error),
                 failure="damaged row\nDamagedRow",
@@ -278,6 +280,8 @@ def _queue_again(transaction: Transaction, seq: int, *, cancelled: bool, note: s
         .values(
             state=state.value,
             due=int(not cancelled),
+            # It was claimed, and has not begun.
+            started=None if cancelled else _jobs.c.started,
             finished=transaction.now if cancelled else None,
             token=None,
             worker_pid=None,

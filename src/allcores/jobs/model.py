@@ -124,7 +124,7 @@ class Job:
         tags: To filter by.
         created: When it was submitted.
         run_at: Not claimed before.
-        started: When its last attempt was claimed.
+        started: When its last attempt was claimed; None also for one that was cancelled while it waited for another.
         finished: When it came to its end.
         attempts: Attempts that ended in an exception or in time, or that succeeded: crashes are counted apart.
         crashes: Attempts whose process died.

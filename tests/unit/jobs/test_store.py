@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from allcores.jobs import actions, delivery_queries, filters, migrations, schema
+from allcores.jobs import actions, delivery_queries, filters, history, migrations, schema
 from allcores.jobs.commit_socket import CommitClient
 from allcores.jobs.database import Database
 from allcores.jobs.errors import (
@@ -237,6 +237,23 @@ def test_a_release_charges_nothing(store: JobStore) -> None:
     queued, cancelled = (store.get(claim.job.id) for claim in claims)
     assert queued is not None and (queued.state, queued.attempts, queued.crashes) == (State.QUEUED, 0, 0)
     assert cancelled is not None and cancelled.state is State.CANCELLED
+
+
+def test_a_job_that_is_cancelled_while_it_waits_again_has_no_time_that_it_took(store: JobStore) -> None:
+    """Not that since an earlier attempt began. Nor has one that was claimed and had not begun."""
+    store.submit_many([Submission("f", {})] * 2)
+    with store.become_supervisor():
+        waits, released = store.claim(2, ["f"])
+        store.finish(waits, Finished(State.QUEUED, error=JobError("ValueError", "no"), retry_at=time.time() + 1_000))
+        store.cancel([released.job.id], "ann")
+        store.release([released])
+    store.cancel([waits.job.id], "ann")
+    for claim in (waits, released):
+        job = store.get(claim.job.id)
+        assert job is not None and (job.state, job.started) == (State.CANCELLED, None)
+        assert job.finished is not None
+    assert [each.attempt for each in store.attempts(waits.job.id)] == [1], "when that began is kept"
+    assert history.spans(store, 0.0, 10) == []
 
 
 def test_what_a_dead_supervisor_held_is_queued_again(opened: Callable[[], JobStore]) -> None:
