@@ -158,16 +158,21 @@ def portion_of_ids(
     return answers
 
 
-def portions(sizes: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+def portions(
+    sizes: Iterable[tuple[T, int]], most: int | None = None, most_bytes: int | None = None
+) -> Iterator[list[T]]:
     """What is acted on in one transaction each, however large the jobs are.
 
     Args:
         sizes: What a job is known by, and its bytes.
+        most: Jobs in one; None: `PORTION`.
+        most_bytes: Bytes of them; one that has more is alone. None: `PORTION_BYTES`.
     """
+    most, most_bytes = most or PORTION, most_bytes or PORTION_BYTES
     part: list[T] = []
     taken = 0
     for each, size in sizes:
-        if part and (len(part) == PORTION or taken + size > PORTION_BYTES):
+        if part and (len(part) == most or taken + size > most_bytes):
             yield part
             part, taken = [], 0
         part.append(each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
 
@@ -16,9 +16,27 @@ from allcores.jobs.model import Claim, Finished, Progress, State
 from allcores.jobs.reading import among, among_given
 from allcores.jobs.rows import dumps, error_to_json, files_to_json, plain_text, progress_to_json
 
-#: a claim, how its attempt ended, and the columns of that (`checked`)
-End = tuple[Claim, Finished, dict[str, Any]]
 _jobs = schema.jobs
+
+
+class End(NamedTuple):
+    """How an attempt ended.
+
+    Attributes:
+        claim: Of the attempt.
+        outcome: It.
+        columns: What `checked` made of it.
+    """
+
+    claim: Claim
+    outcome: Finished
+    columns: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it writes."""
+        return len(self.columns["result"] or "") + len(self.columns["error"] or "")
+
 
 FENCE = (
     _jobs.c.seq,
@@ -93,9 +111,7 @@ def checked(outcome: Finished) -> dict[str, Any]:
     }
 
 
-def finish(
-    transaction: Transaction, payloads: Sequence[tuple[Claim, Finished, dict[str, Any]]]
-) -> list[bool | AllcoresError]:
+def finish(transaction: Transaction, payloads: Sequence[End]) -> list[bool | AllcoresError]:
     """Write how attempts ended; False for those that have lost their claim.
 
     An end that is written a second time, because the first time was not known to have worked, is as true as it was.

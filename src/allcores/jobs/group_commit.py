@@ -20,8 +20,9 @@ from allcores.jobs import schema
 from allcores.jobs.database import Database
 from allcores.jobs.errors import SchemaTooNew, StoreError
 
-#: operations in one transaction at most: others, and readers of the log, wait no longer for their turn
-MOST = 512
+#: operations in one transaction at most, and bytes that they write: others, and readers of the log, wait no longer for
+#: their turn
+MOST, MOST_BYTES = 512, 8 * 1024**2
 #: seconds at most between two transactions that are parts of one thing, for those of other processes
 PAUSE_S = 0.05
 #: ... which are that part of what the one before took: a larger part lets others wait less, and takes longer for all
@@ -90,7 +91,7 @@ INTERRUPTED = (
 
 @dataclass(slots=True, eq=False)
 class _Operation:
-    """One operation.
+    """One operation. What is given to its handler may have a `size`: about how many bytes it writes.
 
     Attributes:
         done: No thread is going to do anything about it any more.
@@ -105,6 +106,10 @@ class _Operation:
     written: bool = False
     answer: Any = None
     error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        return getattr(self.payload, "size", 0)
 
 
 class Pause:
@@ -204,10 +209,14 @@ class GroupCommit:
         return True
 
     def _take(self, batch: list[_Operation]) -> None:
+        size = 0
         while self._waiting and len(batch) < MOST:
             first = self._waiting[0]
             # In this order: an interrupt in between leaves it in both, where it is passed over later, and not in none.
             if not first.done:
+                size += first.size
+                if batch and size > MOST_BYTES:
+                    break
                 batch.append(first)
             self._waiting.popleft()
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from sqlalchemy import select, text
 
 from allcores.errors import AllcoresError, UsageError
-from allcores.jobs import checkpoints, claims, commit_socket, ends, queries, retaking, schema, submissions
+from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, queries, retaking, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
 from allcores.jobs.errors import KeyConflict, StoreError
 from allcores.jobs.location import locate
@@ -33,8 +33,8 @@ from allcores.jobs.wake import wake
 
 #: crashes after which a job is run no more
 MAX_CRASHES = 3
-#: submissions that are handed to the supervisor at once: some 100 ms of its commits
-HANDED_OVER = 2_000
+#: submissions that are handed to the supervisor at once, and bytes of them: some 100 ms of its commits
+HANDED_OVER, HANDED_OVER_BYTES = 2_000, 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class JobStore(StoreKeeping):
         )[0]
 
     def submit_many(self, submissions_: Sequence[Submission]) -> list[Submitted]:
-        """Put jobs into the queue, in order, in one transaction (of 500 or fewer, if they are more).
+        """Put jobs into the queue, in order, in one transaction (several, if they are more than 500, or than 8 MB).
 
         Raises:
             BadJob: One of them cannot be kept; none was submitted.
@@ -220,8 +220,7 @@ class JobStore(StoreKeeping):
         rows = [submissions.prepared(each) for each in submissions_]
         found: list[Submitted | KeyConflict] = []
         # In parts: others hand over theirs between two of them, and each has its answer before it is given up.
-        for start in range(0, len(rows), HANDED_OVER):
-            part = rows[start : start + HANDED_OVER]
+        for part in actions.portions(((row, row.size) for row in rows), HANDED_OVER, HANDED_OVER_BYTES):
             found += self._handed_over(part) or self._submitted_here(part)
         return [_submitted(each) for each in found]
 
@@ -330,7 +329,7 @@ class JobStore(StoreKeeping):
 
     def finish_many(self, finished: Sequence[tuple[Claim, Finished]]) -> list[bool]:
         """The same for several, committed together: a commit costs a wait for the disk, however much is in it."""
-        checked = [(claim, outcome, ends.checked(outcome)) for claim, outcome in finished]
+        checked = [ends.End(claim, outcome, ends.checked(outcome)) for claim, outcome in finished]
         return [answer() for answer in self._commits.run_all([(ends.finish, each) for each in checked])]
 
     def exchange(

@@ -54,7 +54,7 @@ class StoreSide:
             reason = JobError(answer.type, answer.message, cause="result")
             end = Finished(State.FAILED, error=reason, progress=end.progress, note="its result cannot be kept")
             columns = ends.checked(end)
-        self._ends.append((claim, end, columns))
+        self._ends.append(ends.End(claim, end, columns))
 
     def release(self, claim: Claim) -> None:
         """A claim is to be given back."""

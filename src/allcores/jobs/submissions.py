@@ -34,6 +34,12 @@ class Prepared:
 
     row: dict[str, Any]
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it writes; 0 for what another process has sent and is no row."""
+        arguments = self.row.get("arguments") if isinstance(self.row, dict) else None
+        return len(arguments) if isinstance(arguments, str) else 0
+
 
 def prepared(submission: Submission, now: float | None = None) -> Prepared:
     """The row of a submission.

@@ -36,7 +36,7 @@ def test_what_is_told_to_somebody_waits_for_the_disk_and_a_claim_alone_does_not(
         (claim,) = store.exchange([], [], lambda _: Choice(1, ["f"])).claims
         assert levels[-1] == normal
         end = Finished(State.SUCCEEDED)
-        done = store.exchange([(claim, end, ends.checked(end))], [], lambda _: Choice(1, ["f"]))
+        done = store.exchange([ends.End(claim, end, ends.checked(end))], [], lambda _: Choice(1, ["f"]))
         assert levels[-1] == full and done.held == [True] and len(done.claims) == 1
         assert store.exchange([], done.claims, None).claims == []
         assert levels[-1] == normal and store.counts().by_state[State.QUEUED] == 1

@@ -18,12 +18,14 @@ from sqlalchemy import insert
 from tests.process.waiting import PATIENCE_S
 
 from allcores.jobs import actions, checkpoints, group_commit, schema
+from allcores.jobs.commit_socket import CommitClient
 from allcores.jobs.errors import StoreBusy, StoreError
 from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.location import locate
-from allcores.jobs.model import JobFilter, Submission
+from allcores.jobs.model import Finished, JobFilter, State, Submission
 from allcores.jobs.opening import opened
 from allcores.jobs.store import JobStore
+from allcores.jobs.submissions import Prepared
 
 
 def test_a_store_that_goes_away_is_not_asked_for_each_of_them(tmp_path: Path) -> None:
@@ -294,3 +296,36 @@ def test_what_is_done_in_portions_lets_others_have_their_turn(store: JobStore, m
     assert len(paused()) == len(expected) + int(store.is_on_this_machine)
     store.submit("f", {})
     assert paused() == []
+
+
+def test_a_transaction_has_a_bound_of_bytes_too(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 large jobs would keep out all others for seconds; one that is larger than the bound is alone."""
+    monkeypatch.setattr(group_commit, "MOST_BYTES", 1_000)
+    sizes = [300, 300, 300, 300, 5_000, 300]
+    jobs = store.submit_many([Submission("f", {"a": "x" * size}) for size in sizes])
+    assert [each.job.changed - jobs[0].job.changed for each in jobs] == [0, 0, 0, 1, 2, 3]
+    with store.become_supervisor():
+        claims = store.claim(len(sizes), ["f"])
+        before = store.last_change
+        results = [Finished(State.SUCCEEDED, result="x" * size) for size in sizes]
+        assert all(store.finish_many(list(zip(claims, results, strict=True))))
+        assert store.last_change == before + 4
+
+
+def test_what_is_handed_over_at_once_has_a_bound_of_bytes_too(
+    opened: Callable[[], JobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that is too long would be refused; what the supervisor commits at once keeps its jobs waiting."""
+    supervisor, client = opened(), opened()
+    parts: list[int] = []
+    kept = CommitClient.submit
+
+    def submit(one: CommitClient, rows: Sequence[Prepared]) -> Any:
+        parts.append(len(rows))
+        return kept(one, rows)
+
+    monkeypatch.setattr(CommitClient, "submit", submit)
+    monkeypatch.setattr("allcores.jobs.store.HANDED_OVER_BYTES", 1_000)
+    with supervisor.become_supervisor():
+        made = client.submit_many([Submission("f", {"a": "x" * size}) for size in (300, 300, 300, 300, 5_000, 300)])
+    assert parts == [3, 1, 1, 1] and len({each.job.id for each in made}) == 6
