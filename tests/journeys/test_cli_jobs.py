@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,7 +52,17 @@ def jobs(folder: Path, warm_jobs: Interpreter) -> Jobs:
     return jobs
 
 
-def test_submit_list_show_and_wait(jobs: Jobs) -> None:
+@pytest.mark.parametrize("command", ["list", "show x", "wait x", "retry x", "cancel x", "rm x", "stats"])
+def test_a_store_that_is_not_there_is_named_and_not_made(jobs: Jobs, folder: Path, command: str) -> None:
+    """A name that was mistyped would have an empty store of its own."""
+    before = os.listdir(folder)
+    said = jobs(*command.split(), "--store", "typo.sqlite", code=2)
+    assert f"there is no store of jobs at {folder / 'typo.sqlite'}: name the one that" in said
+    assert os.listdir(folder) == before
+
+
+def test_submit_list_show_and_wait(jobs: Jobs, folder: Path) -> None:
+    JobStore.open(folder / "jobs.sqlite").close()
     assert "no jobs yet" in jobs()
     made = json.loads(jobs("submit", "--tasks", "tasks.py", "add", "a=1", "--priority", "2", "--json"))
     assert (made["state"], made["arguments"], made["priority"]) == ("queued", {"a": 1}, 2)
@@ -163,7 +174,8 @@ def test_old_jobs_and_long_lists_of_a_large_store(jobs: Jobs, folder: Path) -> N
         (["rm", "--state", "queued"], "cancel the others first"),
     ],
 )
-def test_what_is_refused_in_one_sentence(arguments: list[str], sentence: str, jobs: Jobs) -> None:
+def test_what_is_refused_in_one_sentence(arguments: list[str], sentence: str, jobs: Jobs, folder: Path) -> None:
+    JobStore.open(folder / "jobs.sqlite").close()
     said = jobs(*arguments, code=2)
     assert sentence in said
     assert len(said.strip().splitlines()) == 1

@@ -43,13 +43,18 @@ store_option = click.option(
 )
 
 
-def open_store(where: str | None) -> JobStore:
-    """The store, opened; with a sentence of what is missing, where the extra is not installed."""
+def open_store(where: str | None, *, create: bool = False) -> JobStore:
+    """The store, opened; with a sentence of what is missing, where the extra is not installed, or there is no store.
+
+    Args:
+        where: As it was given.
+        create: Begin one where there is none.
+    """
     try:
         from allcores.jobs.store import JobStore
     except ImportError as error:
         raise missing_extra(error) from None
-    return JobStore.open(where)
+    return JobStore.open(where, create=create)
 
 
 def user_name() -> str:
@@ -197,7 +202,7 @@ def submit(
         timeout = known.timeout if timeout is None else timeout
         retries = known.retries if retries is None else retries
         tags = [*known.tags, *tags]
-    store = open_store(where)
+    store = open_store(where, create=True)
     submitted = store.submit(
         task,
         arguments,

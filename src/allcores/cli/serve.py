@@ -205,7 +205,7 @@ def _serve(
         raise missing_extra(error) from None
     check_address(host, [] if token is None else [token])
     registry = load_tasks(tasks)
-    opened = open_store(store)
+    opened = open_store(store, create=True)
     from allcores.web.credentials import kept_secret
 
     token = token or kept_secret(opened.folder)

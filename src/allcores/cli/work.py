@@ -53,7 +53,7 @@ def _work(*, tasks: Sequence[str], store: str | None, workers: int | None, grace
     if with_parent:
         _end_with_parent(grace)
     registry = load_tasks(tasks)
-    opened = open_store(store)
+    opened = open_store(store, create=True)
     from allcores.jobs.supervisor import Supervisor
 
     supervisor = Supervisor(opened, registry, workers=workers, grace=grace)

@@ -89,6 +89,10 @@ class BadJob(UsageError):
     """What was submitted, or what a task returned, cannot be kept: the text says which part, and why."""
 
 
+class NoStore(UsageError):
+    """There is no store where one is to be read."""
+
+
 class StoreError(JobsError):
     """The store cannot be read or written; nothing was changed, unless the text says that this is not known."""
 

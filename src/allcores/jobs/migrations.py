@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from allcores.jobs import schema
 from allcores.jobs.database import Database
-from allcores.jobs.errors import SchemaTooNew, StoreDamaged, StoreError
+from allcores.jobs.errors import NoStore, SchemaTooNew, StoreDamaged, StoreError
 
 _APPLICATION = "PRAGMA application_id"
 
@@ -70,6 +70,14 @@ def _ends_are_written_down(connection: Connection) -> None:
 STEPS: Mapping[int, Callable[[Connection], None]] = {2: _retries_may_be_null, 3: _ends_are_written_down}
 
 
+def no_store(name: str) -> NoStore:
+    """What to raise where there is none."""
+    return NoStore(
+        f"there is no store of jobs at {name}: name the one that `allcores serve` or `allcores work` was given"
+        " (--store, $ALLCORES_STORE); those two, and the first job that is submitted, begin one"
+    )
+
+
 def version_of(connection: Connection) -> int | None:
     """Version of the tables; None if there are none.
 
@@ -86,11 +94,22 @@ def version_of(connection: Connection) -> int | None:
 
 
 def prepare(
-    database: Database, *, known: int = schema.VERSION, steps: Mapping[int, Callable[[Connection], None]] = STEPS
+    database: Database,
+    *,
+    known: int = schema.VERSION,
+    steps: Mapping[int, Callable[[Connection], None]] = STEPS,
+    create: bool = True,
 ) -> str:
     """Make the tables if there are none, or bring them up to date; returns the store's own name.
 
+    Args:
+        database: It.
+        known: The version that this program knows.
+        steps: What leads there.
+        create: Make them if there are none.
+
     Raises:
+        NoStore: There are none, and none are to be made.
         SchemaTooNew: A newer program made or changed them.
         StoreError: The database is of another program, or cannot be used.
     """
@@ -98,6 +117,8 @@ def prepare(
         found = version_of(connection)
         if found is None:
             _check_is_free(database, connection)
+            if not create:
+                raise no_store(database.location.name)
     if found is None and database.dialect == "sqlite":
         with database.plain() as connection:
             # Not in a transaction; deleted rows leave pages that new ones take.

@@ -20,18 +20,31 @@ IDENTITY = "store"
 RESULTS = "results"
 
 
-def opened(location: Location, *, allow_network: bool, busy_s: float, synchronous: str) -> tuple[Database, str]:
+def opened(
+    location: Location, *, allow_network: bool, busy_s: float, synchronous: str, create: bool = True
+) -> tuple[Database, str]:
     """A database with its tables, and the store's own name.
 
+    Args:
+        location: Where it is.
+        allow_network: Use a file on a network's file system all the same.
+        busy_s: Seconds for which another process's lock is waited for.
+        synchronous: Of SQLite: FULL or NORMAL.
+        create: Begin one where there is none.
+
     Raises:
+        NoStore: There is none, and none is to be begun.
         UsageError: It is no place for a store, or cannot be trusted.
         StoreError: It cannot be opened.
     """
     if location.path is not None:
         _check_network(location, allow_network)
+        # With a name of its own in the folder beside it there was one: what that says is told below.
+        if not create and not os.path.exists(location.path) and _identity(location) is None:
+            raise migrations.no_store(location.name)
     is_there = os.path.lexists(location.folder)
     try:
-        return _opened(location, busy_s=busy_s, synchronous=synchronous)
+        return _opened(location, busy_s=busy_s, synchronous=synchronous, create=create)
     except BaseException:
         if not is_there:
             # What was named is no store: no folder is left beside it, unless another process has put something in.
@@ -41,14 +54,14 @@ def opened(location: Location, *, allow_network: bool, busy_s: float, synchronou
         raise
 
 
-def _opened(location: Location, *, busy_s: float, synchronous: str) -> tuple[Database, str]:
+def _opened(location: Location, *, busy_s: float, synchronous: str, create: bool) -> tuple[Database, str]:
     _make_folder(location)
     known = _identity(location)
     if location.path is not None:
         _make_file(location, location.path, known)
     database = Database(location, busy_s=busy_s, synchronous=synchronous)
     try:
-        identity = migrations.prepare(database)
+        identity = migrations.prepare(database, create=create)
     except BaseException:
         database.close()
         raise

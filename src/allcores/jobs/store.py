@@ -106,6 +106,7 @@ class JobStore(StoreKeeping):
         allow_network: bool = False,
         busy_s: float = BUSY_S,
         synchronous: str | None = None,
+        create: bool = True,
     ) -> Self:
         """Open a store, or begin one where there is none.
 
@@ -119,9 +120,11 @@ class JobStore(StoreKeeping):
             synchronous: SQLite only. "FULL": what was committed survives a power cut. "NORMAL": a crash of any
                 program, but the last moments before a power cut may be lost; a commit does not wait for the disk.
                 None: as the address says, else FULL. The program that commits decides: the supervisor, while it runs.
+            create: Begin one where there is none.
 
         Raises:
             UsageError: It is no place for a store, or cannot be trusted.
+            NoStore: There is none, and none is to be begun.
             SchemaTooNew: A newer program made or changed it.
             StoreError: It cannot be opened.
         """
@@ -129,7 +132,9 @@ class JobStore(StoreKeeping):
         synchronous = synchronous if synchronous is not None else location.synchronous or "FULL"
         if synchronous not in ("FULL", "NORMAL"):
             raise UsageError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
-        database, identity = opened(location, allow_network=allow_network, busy_s=busy_s, synchronous=synchronous)
+        database, identity = opened(
+            location, allow_network=allow_network, busy_s=busy_s, synchronous=synchronous, create=create
+        )
         return cls(database, location.folder, identity)
 
     def close(self) -> None:

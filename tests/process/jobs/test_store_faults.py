@@ -26,6 +26,7 @@ from allcores import failpoints
 from allcores.errors import UsageError
 from allcores.jobs import checkpoints
 from allcores.jobs.errors import (
+    NoStore,
     StoreBusy,
     StoreDamaged,
     StoreError,
@@ -333,6 +334,18 @@ class TestFile:
             JobStore.open(path)
         assert os.listdir(tmp_path) == ["mine.txt"]
         assert before is None or path.read_bytes() == before
+
+    @pytest.mark.parametrize("empty", [False, True])
+    def test_not_there_and_not_to_be_begun(self, tmp_path: Path, empty: bool) -> None:
+        """Nothing is made; an empty file is no store either. One that is there is opened."""
+        path = tmp_path / "typo.sqlite"
+        if empty:
+            path.touch(0o600)
+        with pytest.raises(NoStore, match=f"no store of jobs at {path}: name the one"):
+            JobStore.open(path, create=False)
+        assert [(each.name, each.stat().st_size) for each in tmp_path.iterdir()] == [(path.name, 0)] * empty
+        with JobStore.open(path) as store, JobStore.open(path, create=False) as other:
+            assert other.identity == store.identity
 
     @pytest.mark.parametrize("place", [0, 5_000])
     def test_damaged(self, tmp_path: Path, place: int) -> None:

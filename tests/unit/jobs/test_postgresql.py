@@ -13,7 +13,7 @@ from tests.process.jobs.postgresql import Server
 from allcores.jobs import Registry, commit_socket, supervisor_lock, task
 from allcores.jobs.database import WRITE_LOCK, Database
 from allcores.jobs.duties import ScheduleDuty
-from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreBusy, StoreError, StoreGone
+from allcores.jobs.errors import AlreadySupervised, NoStore, StoreAway, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import task_of
 
@@ -30,6 +30,16 @@ def test_sessions_that_the_server_ended_are_opened_again(postgresql_server: Serv
         assert store.get(job.id) == job
         postgresql_server.end_sessions(url)
         assert store.submit("f", {}).job.seq == 2
+
+
+def test_a_database_without_a_store_is_left_as_it_is(url: str) -> None:
+    """By who only reads; the name of a database may be mistyped, too."""
+    with pytest.raises(NoStore, match=r"no store of jobs at postgresql"):
+        JobStore.open(url, create=False)
+    with pytest.raises(NoStore):
+        JobStore.open(url, create=False)
+    with JobStore.open(url) as store, JobStore.open(url, create=False) as other:
+        assert other.identity == store.identity
 
 
 def test_a_supervisor_whose_session_ended_claims_nothing(postgresql_server: Server, url: str) -> None:
