@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import os
@@ -9,7 +10,7 @@ import signal
 import time
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from tests.process import crimes
 from tests.process.waiting import Bell, ring
 
-from allcores import BrokenPool, Pool, SetupError
+from allcores import BrokenPool, Pool, Retry, SetupError, TaskExited
 
 
 @pytest.fixture
@@ -133,6 +134,87 @@ def test_items_of_a_map_that_failed_go_without_the_garbage_collector(backend: st
                 with pytest.raises(ValueError, match="no") as raised:
                     verbs.map(function, followed(), batch=batch, chunk=4)
                 del raised
+            # The one call after the last, for whoever still has the last in its hands.
+            assert pool.submit(crimes.run, 1).result() == 2
+            assert [ref() for ref in known] == [None] * len(known)
+        finally:
+            gc.enable()
+
+
+def leaves(item: Any) -> Any:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+@pytest.mark.parametrize("function", [refuse, leaves])
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("way", ["result", "exception", "actor"])
+def test_the_item_of_a_call_that_failed_goes_with_its_future(
+    backend: str, function: Any, retries: int, way: str
+) -> None:
+    """Without the garbage collector: nothing that the traceback leads to refers to the future."""
+
+    def failed(pool: Pool) -> weakref.ref[Item]:
+        item = Item()
+        # Names of an exception, or of what has it, would be a cycle of this frame's own.
+        if way == "actor":
+            with pool.actor(Refusing) as actor:
+                assert actor.refuse(item).exception() is not None
+            del actor
+            return weakref.ref(item)
+        future = pool.call(function, (item,), retries=Retry(times=retries, wait_s=0))
+        assert future.exception() is not None
+        if way == "result":
+            try:
+                future.result()
+            except (ValueError, TaskExited):
+                pass
+        del future
+        return weakref.ref(item)
+
+    with Pool(1, backend=backend) as pool:
+        gc.disable()
+        try:
+            known = failed(pool)
+            # The one call after the last, for whoever still has the last in its hands.
+            assert pool.submit(crimes.run, 1).result() == 2
+            assert known() is None
+        finally:
+            gc.enable()
+
+
+class Refusing:
+    """An actor whose calls fail."""
+
+    def refuse(self, item: Any) -> None:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_items_of_an_aimap_that_failed_go_without_the_garbage_collector(backend: str, asynchronous: bool) -> None:
+    known: list[weakref.ref[Item]] = []
+
+    def followed() -> Iterator[Item]:
+        for _ in range(3):
+            item = Item()
+            known.append(weakref.ref(item))
+            yield item
+
+    async def as_they_come() -> AsyncIterator[Item]:
+        for item in followed():
+            yield item
+
+    async def read(pool: Pool) -> None:
+        with pytest.raises(ValueError, match="no") as raised:
+            async for _ in pool.aimap(refuse, as_they_come() if asynchronous else followed()):
+                raise AssertionError("it gives nothing")
+        del raised
+
+    with Pool(1, backend=backend) as pool:
+        gc.disable()
+        try:
+            asyncio.run(read(pool))
             # The one call after the last, for whoever still has the last in its hands.
             assert pool.submit(crimes.run, 1).result() == 2
             assert [ref() for ref in known] == [None] * len(known)

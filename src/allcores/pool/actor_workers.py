@@ -239,10 +239,13 @@ class ActorWorkers:
         except BaseException:
             future.leave_queue()
             raise
-        if driver.backend.runs_on_caller:
-            while not future.done() and driver.backend.pump():
+        try:
+            while driver.backend.runs_on_caller and not future.done() and driver.backend.pump():
                 pass
-        return future
+            return future
+        finally:
+            # Where the call has run on this thread, the traceback of its failure has this frame: a cycle otherwise.
+            del future
 
     def _hand_over(
         self,

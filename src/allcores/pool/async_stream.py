@@ -103,6 +103,7 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
             raise
 
     async def _next(self) -> R_co:
+        segment: Segment | None = None
         while not self._over:
             self._bell.check_loop()
             try:
@@ -117,6 +118,8 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
                 pumped = not finished and self._driver.backend.pump()
             except BaseException:
                 self._end()
+                # Where tasks run on this thread, the traceback of one that failed leads here, and these to the failure.
+                segment, self._open = None, iter(())
                 raise
             if finished:
                 self._end()

@@ -273,8 +273,12 @@ class Pool(ActorMethods, MapMethods, Sharing):
             BrokenPool: If no outcome can be had any more.
         """
         future: Future[R] = _new_future(self._driver)
-        begin_call(self, future, fn, args, kwargs, timeout, retries)
-        return future
+        try:
+            begin_call(self, future, fn, args, kwargs, timeout, retries)
+            return future
+        finally:
+            # Where the call has run on this thread, the traceback of its failure has this frame: a cycle otherwise.
+            del future
 
     # --- the pool itself --------------------------------------------------------------------------
 
@@ -372,8 +376,12 @@ def begin_call(
         chunk.size_bytes = len(payload)
     driver.add(chunk)
     if driver.backend.runs_on_caller:
-        while not future.done() and driver.backend.pump():
-            pass
+        try:
+            while not future.done() and driver.backend.pump():
+                pass
+        finally:
+            # The traceback of a call that has failed here has this frame: a cycle otherwise.
+            del future, chunk
 
 
 def open_executor_map(

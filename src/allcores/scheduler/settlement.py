@@ -27,6 +27,8 @@ from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNIN
 MAX_REQUEUES = 2
 #: The same for nodes of a cluster, which hold many items and go for many reasons.
 MAX_NODES_LOST = 4
+#: in the place of the future of a call that has its outcome
+SETTLED = "settled"
 
 
 class Settlement:
@@ -77,7 +79,7 @@ class Settlement:
                     attempt=chunk.attempt,
                     size_bytes=size,
                     total_ns=event.total_ns,
-                    future=chunk.future,
+                    future=_taken_future(chunk),
                 ),
                 map_state,
             )
@@ -113,7 +115,7 @@ class Settlement:
                         attempt=chunk.attempt,
                         size_bytes=share * number,
                         total_ns=event.total_ns * number // event.count,
-                        future=chunk.future,
+                        future=_taken_future(chunk),
                     ),
                     map_state,
                 )
@@ -197,7 +199,7 @@ class Settlement:
                 attempt=chunk.attempt,
                 size_bytes=size,
                 total_ns=seconds_ns,
-                future=chunk.future,
+                future=_taken_future(chunk),
             ),
             chunk.map_state,
         )
@@ -395,7 +397,7 @@ class Settlement:
             failures=failures,
             attempt=0,
             size_bytes=size,
-            future=chunk.future,
+            future=_taken_future(chunk),
         )
         self._settle(segment, chunk.map_state)
 
@@ -501,6 +503,18 @@ class Settlement:
             return chunk
         self.settle_cancelled(chunk, len(chunk.items))
         return None
+
+
+def _taken_future(chunk: Chunk) -> Any:
+    """The future of a call that is settled; None if the chunk is none.
+
+    The chunk does not refer to it any more: where tasks run in the program, the traceback of one that failed leads to
+    the chunk, and the future to that traceback.
+    """
+    future = chunk.future
+    if future is not None:
+        chunk.future = SETTLED
+    return future
 
 
 def _is_to_begin(chunk: Chunk, worker_state: WorkerState) -> bool:
