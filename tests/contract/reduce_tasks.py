@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import time
@@ -135,3 +136,55 @@ def keep_left(left: Any, right: Any) -> Any:
 def table(number: int) -> Counter[int]:
     """Some 20 KB, pickled."""
     return Counter(dict.fromkeys(range(5000), number))
+
+
+def fresh_array(number: int) -> Any:
+    """400 KB."""
+    import numpy as np
+
+    if number % 20 == 13:
+        raise ValueError("thirteen")
+    return np.full(50_000, float(number))
+
+
+_filled: list[Any] = []
+
+
+def array_filled_again(number: int) -> Any:
+    """The same array each time."""
+    made = fresh_array(number)
+    if not _filled:
+        _filled.append(made)
+    _filled[0][:] = made
+    return _filled[0]
+
+
+def array_and_count(number: int) -> Any:
+    return fresh_array(number), 1
+
+
+def added(left: Any, right: Any) -> Any:
+    return left + right
+
+
+def added_in_parts(left: Any, right: Any) -> Any:
+    return left[0] + right[0], left[1] + right[1]
+
+
+class Each:
+    """A function of batches: of those that it gives several of, no two are one object."""
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+
+    def __call__(self, numbers: list[int]) -> list[Any]:
+        if len(numbers) == 1:
+            return [self.fn(numbers[0])]
+        return [copy.deepcopy(self.fn(number)) for number in numbers]
+
+
+ARRAYS = {
+    "fresh": (fresh_array, added),
+    "filled again": (array_filled_again, added),
+    "parts": (array_and_count, added_in_parts),
+}

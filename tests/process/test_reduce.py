@@ -41,6 +41,25 @@ def test_workers_send_merged_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert traffic.bytes <= traffic.entries * 30_000
 
 
+@pytest.mark.parametrize(
+    ("kind", "batch"), [("fresh", None), ("parts", None), ("fresh", 4), ("filled again", 4), ("parts", 4)]
+)
+def test_large_arrays_are_not_pickled(kind: str, batch: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come by shared memory, as results do; also where items fail between them."""
+    numpy = pytest.importorskip("numpy")
+    traffic = Traffic(monkeypatch)
+    fn, merge = tasks.ARRAYS[kind]
+    with Pool(2) as pool:
+        if batch is None:
+            found = pool.reduce(fn, range(60), merge, chunk=6, on_error="skip")
+        else:
+            found = pool.reduce(tasks.Each(fn), range(60), merge, batch=batch, chunk=8, on_error="skip")
+    wanted = functools.reduce(merge, [tasks.Each(fn)([number, number])[0] for number in range(60) if number % 20 != 13])
+    assert numpy.array_equal(found[0] if kind == "parts" else found, wanted[0] if kind == "parts" else wanted)
+    # Of runs that failures have ended in the middle, and of what may be filled again.
+    assert traffic.entries <= (3 if batch is None else 60 if kind == "parts" else 0)
+
+
 def test_nothing_is_lost_or_merged_twice_when_workers_are_killed(tmp_path: Path) -> None:
     jobs = [(str(tmp_path / "item"), number) for number in range(200)]
     with Pool(2) as pool:

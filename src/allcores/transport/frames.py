@@ -51,7 +51,7 @@ SHARED = 8
 RECORD = struct.Struct("<IIIIQQ")
 #: payload is one pickled list of values, one per item
 PLAIN = 1
-#: payload is a pickled (values, each value pickled by itself?, failures, durations)
+#: payload is a pickled (values, how they are pickled, failures, durations)
 MIXED = 2
 #: nothing of this chunk is left with the worker
 ENDED = 4
@@ -60,6 +60,9 @@ LEAVING = 8
 #: the chunk would not unpickle: send its items one by one, to see which. With MIXED: it was a single item, or the
 #: function would not unpickle, and this is why all of it failed.
 UNLOADABLE = 16
+
+#: how the values of MIXED are pickled: with all the rest, each by itself, or that, and they are merged values
+TOGETHER, EACH, EACH_MERGED = range(3)
 
 
 def frame(kind: int, number: int, *parts: bytes) -> bytes:

@@ -132,6 +132,8 @@ class ChunkRunner:
         self.prompt = False
         #: becomes non-empty in a process that a task forked: it must never answer for us
         self.forked: list[bool] = []
+        #: what the chunk's function gives is merged
+        self._merges = False
         #: the items that are being run
         self._burst: list[Any] = []
         if hasattr(os, "register_at_fork"):
@@ -236,6 +238,7 @@ class ChunkRunner:
             slot[CURRENT] = together_word(0, min(batch, len(items)))
         slot[PHASE] = PHASE_RUNNING
         if broken is None:
+            self._merges = type(function) is Reduction
             self._watched.begin_chunk(number, function)
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             refilled: RefilledItems | None = None
@@ -252,7 +255,7 @@ class ChunkRunner:
                 untimed = not flags & (frames.DETAILED | frames.TIMED)
                 call, fold = self._callable(style, function), None
                 if type(function) is Reduction:
-                    fold = Fold(function, call)
+                    fold = Fold(function, call, shared=self._worker_memory is not None)
                     call = fold.add
                 self._run_items(sequence, items, call, durations, untimed, fold, refilled)
             if refilled is not None:
@@ -370,7 +373,7 @@ class ChunkRunner:
         loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
         call = batch_call(style, function, self.state, loaded, within=within)
         if type(function) is Reduction:
-            call = packing(call)
+            call = packing(call, shared=self._worker_memory is not None)
         quota = self._quota(len(items))
         run_batches(
             self._slot, self.forked, sequence, items, batch, call, durations, quota, self._seal, SEAL_NS, refilled
@@ -453,7 +456,7 @@ class ChunkRunner:
         flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
         payload = b""
         if count:
-            mode, payload = self._results.pack(start, values, failures, durations)
+            mode, payload = self._results.pack(start, values, failures, durations, merged=self._merges)
             flags |= mode | (frames.UNLOADABLE if unloadable else 0)
         self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)
         slot[PHASE] = PHASE_RUNNING

@@ -2,12 +2,17 @@
 
 Only items that are reported together are merged, and never across one that failed: it may be tried again, and its value
 belongs between its neighbours'. So each report is whole, and is taken once or not at all, like any other.
+
+A merged value is pickled here, whole, so that one that cannot be is no item's failure. Large arrays would be copied for
+that, several times. They cannot fail, and are not pickled here: they go where large results go, into shared memory.
 """
 
 from __future__ import annotations
 
+from allcores.shared_memory.buffers import LARGE_RESULT
 from allcores.transport.exceptions import pack_error
-from allcores.transport.pickling import dumps, explain_with_path
+from allcores.transport.numpy_arrays import is_numpy_array
+from allcores.transport.pickling import SCALARS, dumps, explain_with_path
 from allcores.transport.reduction import MERGED, Reduction, merged
 
 TYPE_CHECKING = False
@@ -18,6 +23,11 @@ if TYPE_CHECKING:
 #: Merged values are reported at least this often inside of a chunk, ns; finished work that runs again after a crash. A
 #: chunk's values are one, mostly. Larger: more to run again. Smaller: the program merges more often, for all workers.
 FOLD_NS = 100_000_000
+#: Items of a run whose value is not pickled here, at most: each of them has an entry then. More: each costs the program
+#: some 300 ns. Fewer: large arrays are copied.
+MOST_ENTRIES = 1_000
+#: Parts of a value that are looked at.
+MOST_PARTS = 32
 
 #: of the frames that stand between a worker and a function here
 FRAMES = (globals(), vars(Reduction)["__call__"].__globals__)
@@ -29,9 +39,11 @@ class Fold:
     Args:
         reduction: The function, and how to merge.
         call: Calls it with an item, in the chunk's style.
+        shared: There is shared memory for large values.
     """
 
-    def __init__(self, reduction: Reduction, call: Callable[[Any], tuple[Any, None]]) -> None:
+    def __init__(self, reduction: Reduction, call: Callable[[Any], tuple[Any, None]], *, shared: bool = False) -> None:
+        self._shared = shared
         self._merge = reduction.merge
         self._call = call
         self._runs: list[tuple[tuple[Any, ...], int]] = []
@@ -67,11 +79,15 @@ class Fold:
         self._count, self._value, self._broken = 0, None, None
 
     def take(self, *, aligned: bool) -> list[tuple[Any, ...]]:
-        """The entries since the last call.
+        """The entries since the last call, which are to be packed before the function is called again.
 
         Args:
             aligned: As many as there were items that have not failed.
         """
+        # Not so a run that has ended before: what the function has returned since may be the same object.
+        if self._shared and self._broken is None and 0 < self._count <= MOST_ENTRIES and is_of_arrays(self._value):
+            self._runs.append(((self._value, None), self._count))
+            self._count, self._value, aligned = 0, None, True
         self._end_run()
         runs, self._runs = self._runs, []
         if not aligned:
@@ -83,7 +99,28 @@ class Fold:
         return entries
 
 
-def packing(call: Callable[[list[Any]], list[tuple[Any, ...]]]) -> Callable[[list[Any]], list[tuple[Any, ...]]]:
+def is_of_arrays(value: Any) -> bool:
+    """Whether a value has large arrays in it and nothing but scalars besides: no code of the program pickles it."""
+    kind = type(value)
+    parts: list[Any] = [value]
+    if kind is tuple or kind is list:
+        parts = value
+    elif kind is dict and SCALARS.issuperset(map(type, value)):
+        parts = list(value.values())
+    return (
+        len(parts) <= MOST_PARTS
+        and all(type(part) in SCALARS or _is_plain_array(part) for part in parts)
+        and any(is_numpy_array(part) and part.nbytes >= LARGE_RESULT for part in parts)
+    )
+
+
+def _is_plain_array(value: Any) -> bool:
+    return is_numpy_array(value) and not value.dtype.hasobject and value.dtype.metadata is None
+
+
+def packing(
+    call: Callable[[list[Any]], list[tuple[Any, ...]]], *, shared: bool = False
+) -> Callable[[list[Any]], list[tuple[Any, ...]]]:
     """A call with a batch whose merged value is pickled at once.
 
     Later the value would count as that of the batch's first item, and what cannot be pickled, or read, as its failure:
@@ -91,10 +128,14 @@ def packing(call: Callable[[list[Any]], list[tuple[Any, ...]]]) -> Callable[[lis
 
     Args:
         call: See `transport.batches.batch_call`, of a `Reduction`.
+        shared: There is shared memory for large values.
     """
 
     def packed(batch: list[Any]) -> list[tuple[Any, ...]]:
         (value, _), *others = call(batch)
+        # An array itself: whether that is one which the function fills again is seen to by whoever reports.
+        if shared and len(batch) <= MOST_ENTRIES and is_numpy_array(value) and is_of_arrays(value):
+            return [(value, None), *others]
         return [_packed(value), *others]
 
     return packed

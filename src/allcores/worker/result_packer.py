@@ -6,12 +6,15 @@ from allcores.shared_memory.buffers import LARGE_STREAM
 from allcores.transport import frames
 from allcores.transport.exceptions import add_note, pack_error
 from allcores.transport.pickling import RESULT_UNWRITTEN, dump_values, dumps
+from allcores.transport.reduction import MERGED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from allcores.shared_memory.worker_side import WorkerMemory
+
+_MERGED = dumps(MERGED)
 
 
 class ResultPacker:
@@ -25,7 +28,13 @@ class ResultPacker:
         self._memory = memory
 
     def pack(
-        self, start: int, values: list[Any], failures: list[tuple[int, Any]], durations: list[int] | None
+        self,
+        start: int,
+        values: list[Any],
+        failures: list[tuple[int, Any]],
+        durations: list[int] | None,
+        *,
+        merged: bool = False,
     ) -> tuple[int, bytes]:
         """How they are packed, and their bytes. A value that cannot be packed fails its own item.
 
@@ -34,6 +43,7 @@ class ResultPacker:
             values: Of the items that did not fail, in order.
             failures: Position and packed error of the others.
             durations: Of each item, ns.
+            merged: They are entries of `transport.reduction`: one that cannot be packed is an entry that says so.
         """
         try:
             payload = dump_values(values)
@@ -45,7 +55,7 @@ class ResultPacker:
                 payload = self._memory.encode(payload)
             return frames.PLAIN, payload
         if payload is not None:
-            return frames.MIXED, dumps((values, False, failures, durations))
+            return frames.MIXED, dumps((values, frames.TOGETHER, failures, durations))
         each: list[bytes] = []
         failures = list(failures)
         failed = {offset for offset, _ in failures}
@@ -54,12 +64,18 @@ class ResultPacker:
             while position in failed:
                 position += 1
             try:
-                each.append(dumps(value, to_parent=True) if self._memory is None else self._memory.dumps(value))
+                if merged and value == MERGED:
+                    each.append(_MERGED)
+                else:
+                    each.append(dumps(value, to_parent=True) if self._memory is None else self._memory.dumps(value))
             except BaseException as error:
-                failures.append((position, pack_error(_explain(value, position, error))))
+                if merged:
+                    each.append(dumps(pack_error(error)))
+                else:
+                    failures.append((position, pack_error(_explain(value, position, error))))
             position += 1
         failures.sort(key=lambda failure: failure[0])
-        return frames.MIXED, dumps((each, True, failures, durations))
+        return frames.MIXED, dumps((each, frames.EACH_MERGED if merged else frames.EACH, failures, durations))
 
 
 def _explain(value: Any, position: int, error: BaseException) -> BaseException:

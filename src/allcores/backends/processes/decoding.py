@@ -11,6 +11,7 @@ from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.shared_memory.buffers import MARK, Decoder, loads
 from allcores.transport import frames, pickling, remote_errors
+from allcores.transport.exceptions import pack_error
 
 
 def results_of(worker: int, record: frames.Record, chunk: Chunk | None, decoder: Decoder | None = None) -> Results:
@@ -107,6 +108,10 @@ def open_mixed(
             try:
                 loaded.append(loads(data, decoder))
             except BaseException as error:
+                if each == frames.EACH_MERGED:
+                    # The value of many items: it is no failure of the first of them.
+                    loaded.append(pack_error(error))
+                    continue
                 unread = remote_errors.unread_result(
                     error,
                     describe(chunk, offset),
