@@ -30,7 +30,7 @@ def describe(chunk: Chunk, position: int) -> str:
     """
     if chunk.future is not None:
         function = chunk.function
-        if function.words is None:
+        if function.words is None or position >= len(chunk.items):  # stolen meanwhile
             return f"{function.name}(...)"
         return function.words(function.name, *chunk.items[position])
     try:

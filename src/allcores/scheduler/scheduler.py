@@ -195,7 +195,16 @@ class Scheduler:
         first = next((chunk for chunk in worker_state.chunks if chunk.given_up_ns is not None), None)
         if first is None:
             return
-        self.state.set_limit(worker_state, mark(first.sequence, 0))
+        if len(self.state.worker_states) > 1 and any(
+            chunk.sequence > first.sequence and chunk.given_up_ns is None for chunk in worker_state.chunks
+        ):
+            # What waits behind it, and is still wanted, is for others: it may run on for as long as its grace is.
+            progress = self.state.progress(worker_state.worker)
+            limit = mark(first.sequence, progress.unstarted_from(first.sequence) if progress is not None else 0)
+            if limit < worker_state.limit:
+                self._stealing.end_at(worker_state, limit, now)
+        else:
+            self.state.set_limit(worker_state, mark(first.sequence, 0))
         self._timeouts.watch_grace(worker_state, now)
 
     def break_off(self, error: BaseException) -> None:

@@ -78,6 +78,27 @@ def test_the_work_of_others_is_not_ended_with_a_cancelled_map() -> None:
     assert harness.scheduler.demand.hungry
 
 
+@pytest.mark.parametrize("calls", [False, True])
+def test_what_waits_behind_a_cancelled_item_does_not_wait_for_its_grace(calls: bool) -> None:
+    """It runs where a worker is idle."""
+    harness = Harness(2, grace_s=1_000.0)
+    map_state, other = harness.map_state(calls=calls), harness.map_state(calls=calls)
+    chunk = harness.add(map_state)
+    harness.add(other, 1)
+    harness.add(other, 1)
+    harness.end_of_input(map_state, other)
+    assert harness.sent() == [(1, 0, 1, 1), (2, 0, 1, 1), (1, 1, 1, 1)]
+    harness.at(1, 1, 0)
+    harness.at(2, 1, 0)
+    if calls:
+        harness.scheduler.cancel_chunk(chunk, harness.now)
+    else:
+        harness.scheduler.cancel(map_state, harness.now)
+    harness.results(2, 1, 0, 1)
+    harness.pass_time(SECOND)
+    assert harness.sent() == [(2, 1, 1, 1)]
+
+
 @pytest.mark.parametrize("calls", [(False, False), (True, True), (False, True), (True, False)])
 def test_each_cancelling_has_a_grace_of_its_own(calls: tuple[bool, bool]) -> None:
     """What is cancelled while the grace of something else runs is not ended at the end of that one."""
