@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import PATIENCE_S, wait_until
 
-from allcores import Pool
+from allcores import Pool, UsageError
+from allcores.pool.many_calls import begin_calls
 from allcores.transport.references import OpenFiles, Reference
 
 
@@ -95,3 +96,56 @@ def test_ctrl_c_in_the_main_thread_is_that_whoever_works_beside_it() -> None:
 
     with Pool(backend="serial") as pool, pytest.raises(KeyboardInterrupt):
         pool.map(interrupted, [1])
+
+
+@pytest.mark.parametrize("form", ["call", "calls", "map"])
+def test_what_no_thread_could_begin_is_begun_when_another_has_ended_its_own(form: str) -> None:
+    """Two threads are at work, and go on to something else then: the third runs its own item."""
+    begun: list[threading.Event] = [threading.Event() for _ in range(3)]
+    goes_on = threading.Event()
+
+    def work(number: int) -> int:
+        begun[number].set()
+        assert number == 2 or goes_on.wait(PATIENCE_S)
+        return number
+
+    def use(number: int) -> None:
+        if form == "call":
+            found.append(pool.submit(work, number).result())
+        elif form == "calls":
+            found.extend(future.result() for future in begin_calls(pool, work, [((number,), None)]))
+        else:
+            found.extend(pool.map(work, [number]))
+
+    found: list[int] = []
+    with Pool(backend="serial") as pool:
+        threads = [threading.Thread(target=use, args=(number,), daemon=True) for number in range(3)]
+        for number in (0, 1):
+            threads[number].start()
+            assert begun[number].wait(PATIENCE_S)
+        threads[2].start()
+        # It has handed over its item, which has to wait.
+        wait_until(lambda: pool.statistics().items_in_flight == 3)
+        assert not begun[2].is_set()
+        goes_on.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+    assert sorted(found) == [0, 1, 2]
+
+
+def test_a_call_that_nobody_would_begin_is_an_error() -> None:
+    """It would begin when the tasks that wait for it have ended. It does, if they go on without it."""
+
+    def nested(depth: int, *, waits: bool) -> Any:
+        if not depth:
+            return "done"
+        future = pool.submit(nested, depth - 1, waits=waits)
+        return future.result() if waits else future
+
+    with Pool(backend="serial") as pool:
+        with pytest.raises(UsageError, match="a pool of its own"):
+            pool.submit(nested, 3, waits=True).result()
+        future: Any = pool.submit(nested, 2, waits=False)
+        while future != "done":
+            future = future.result(PATIENCE_S)

@@ -5,10 +5,13 @@ A breakpoint in the function works; a hanging function hangs its caller, so `tim
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
 from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, is_in_task_of, task_of
@@ -22,6 +25,12 @@ from allcores.transport.positions import mark
 
 if TYPE_CHECKING:
     from allcores.system.bell import Bell
+
+#: what a task is told that waits for itself
+STUCK = (
+    "A task of backend='serial' waits for items of its own pool, which begin when that task has ended: "
+    "have it make a pool of its own, or call allcores.map."
+)
 
 
 class SerialBackend(InProcessBackend):
@@ -44,6 +53,8 @@ class SerialBackend(InProcessBackend):
         self._chunks: deque[Chunk] = deque()
         #: threads that run a chunk, once for each
         self._running: list[int] = []
+        #: what wakes those that wait for a call which cannot be begun before others end what they run
+        self._wakers: list[LockType] = []
 
     def start(self, host: Host) -> None:
         self._host = host
@@ -59,10 +70,12 @@ class SerialBackend(InProcessBackend):
                 self._host.apply([WorkerReady(order.worker, None)], monotonic_ns())
             elif isinstance(order, Send):
                 self._chunks.append(order.chunk)
+                self.wake()
             elif isinstance(order, SetLimit) and self._in_process_worker is not None:
                 self._in_process_worker.limit = order.limit
             elif isinstance(order, (Kill, Stop)):
                 self._chunks.clear()
+                self.wake()
 
     def progress(self, worker: int) -> WorkerProgress | None:
         return self._in_process_worker.at if self._in_process_worker is not None else None
@@ -71,7 +84,9 @@ class SerialBackend(InProcessBackend):
         return self._in_process_worker.work if self._in_process_worker is not None else None
 
     def wake(self) -> None:
-        pass
+        for waker in list(self._wakers):
+            with contextlib.suppress(RuntimeError):  # it was woken already
+                waker.release()
 
     def wake_by(self, when_ns: int) -> None:
         pass
@@ -99,6 +114,7 @@ class SerialBackend(InProcessBackend):
                     in_process_worker.run(chunk, self._report)
             finally:
                 self._running.remove(this)
+                self.wake()  # of those that wait one may be in a task, and the last that could begin anything
             return True
         with host.lock:
             alarm = host.next_timer_ns
@@ -144,18 +160,36 @@ class SerialBackend(InProcessBackend):
         self._host.post([results])
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        pass
+        waker = allocate_lock()
+        waker.acquire()
+        # From now on it is woken; what has come before is found by the look that follows.
+        self._wakers.append(waker)
+        try:
+            while not done():
+                left_s = -1.0 if until_ns is None else (until_ns - monotonic_ns()) / 1e9
+                if until_ns is not None and left_s <= 0:
+                    return
+                if self.pump():
+                    continue
+                if until_ns is None and self._is_stuck(done):
+                    raise UsageError(STUCK)
+                waker.acquire(timeout=min(left_s, TIMEOUT_MAX))
+        finally:
+            self._wakers.remove(waker)
+            # Of a future, to whose failure the traceback may belong that has this frame.
+            del done, chunk
+
+    def _is_stuck(self, there: Callable[[], bool]) -> bool:
+        """This thread is in a task, and nobody but it could begin what it waits for."""
+        host = self._host
+        if host is None or not is_in_task_of(host) or self._chunks:
+            return False
+        with host.lock:
+            return {*self._running} == {threading.get_ident()} and not self._chunks and not there()
 
     def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
-        host = self._host
-        if host is not None and is_in_task_of(host) and not self._chunks:
-            with host.lock:
-                stuck = {*self._running} == {threading.get_ident()} and not wanted()
-            if stuck:
-                raise UsageError(
-                    "A task of backend='serial' waits for items of its own pool, which begin when that task has ended: "
-                    "have it make a pool of its own, or call allcores.map."
-                )
+        if self._is_stuck(wanted):
+            raise UsageError(STUCK)
         return False
 
     def step_back(self) -> None:

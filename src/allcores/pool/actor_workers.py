@@ -240,8 +240,7 @@ class ActorWorkers:
             future.leave_queue()
             raise
         try:
-            while driver.backend.runs_on_caller and not future.done() and driver.backend.pump():
-                pass
+            future.begin_here()
             return future
         finally:
             # Where the call has run on this thread, the traceback of its failure has this frame: a cycle otherwise.

@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
-from allcores.errors import PoolClosed
+from allcores.errors import PoolClosed, UsageError
 from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S, open_segment
 from allcores.scheduler.item_words import describe
 from allcores.scheduler.map_state import Chunk
@@ -143,6 +143,20 @@ class CallFuture(Future[Any]):
         driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
 
+    def begin_here(self) -> None:
+        """Where tasks run on their caller's thread: run what there is until it is done.
+
+        Other threads may have to end first what they run. It stays for later in a task that it would wait for.
+        """
+        chunk, driver = self._chunk, self._driver
+        try:
+            if chunk is not None and driver is not None and driver.backend.runs_on_caller:
+                with contextlib.suppress(UsageError):
+                    driver.backend.attend(chunk, None, self._is_settled)
+        finally:
+            # The traceback of a call that has failed here has this frame: a cycle otherwise.
+            del self, chunk
+
     def _is_settled(self) -> bool:
         # done() without its lock: one attribute, read once.
         return self._state not in _UNSETTLED
@@ -195,6 +209,9 @@ class CallFuture(Future[Any]):
         for waker in list(self._wakers) if self._wakers else ():
             with contextlib.suppress(RuntimeError):  # it was woken already
                 waker.release()
+        if self._driver is not None and self._driver.backend.runs_on_caller:
+            # Who waits for it may do so where it would have run.
+            self._driver.backend.wake()
         if not self._quiet:
             self.call_back()
 

@@ -43,7 +43,7 @@ from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.item_words import describe
 from allcores.scheduler.map_state import Chunk, MapState
-from allcores.scheduler.messages import Command, Results
+from allcores.scheduler.messages import Command, Results, Send
 from allcores.scheduler.scheduler import Scheduler
 from allcores.scheduler.segment import Segment
 from allcores.scheduler.worker_state import Lifecycle
@@ -223,6 +223,9 @@ class Driver:
             while self.functions.unused:
                 self.backend.forget_function(self.functions.unused.popleft())
             self.backend.execute(commands)
+            if self.backend.runs_on_caller:
+                # Whoever reads a map is who runs its chunks: another thread may have given it one.
+                state.dirty_maps.update(order.chunk.map_state for order in commands if isinstance(order, Send))
         if state.dirty_maps:
             for map_state in state.dirty_maps:
                 if map_state.calls:
@@ -233,7 +236,12 @@ class Driver:
                     # Its reader has left: nothing is noted of it any more.
                     continue
                 # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
-                if map_state.ready or map_state.finished or scheduler.demand.wants_input(map_state):
+                if (
+                    map_state.ready
+                    or map_state.finished
+                    or self.backend.runs_on_caller
+                    or scheduler.demand.wants_input(map_state)
+                ):
                     waker()
                 if self._notifier.observers:
                     self._note_progress(map_state)

@@ -44,6 +44,8 @@ def begin_calls(
     """
     driver = driver_of(pool)
     driver.check_open()
+    if not calls:
+        return []
     function = driver.functions.named(fn, "call", words=words)
     around = driver.around()
     futures, chunks = [], []
@@ -64,7 +66,10 @@ def begin_calls(
             chunk.size_bytes = len(payload)
         chunks.append(chunk)
     driver.add_calls(chunks)
-    if driver.backend.runs_on_caller:
-        while not all(future.done() for future in futures) and driver.backend.pump():
-            pass
-    return futures
+    try:
+        for future in futures:
+            future.begin_here()
+        return futures
+    finally:
+        # The traceback of a call that has failed here has this frame: a cycle otherwise.
+        del futures, future, chunks, chunk

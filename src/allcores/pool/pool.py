@@ -375,13 +375,11 @@ def begin_call(
         chunk.payload = payload
         chunk.size_bytes = len(payload)
     driver.add(chunk)
-    if driver.backend.runs_on_caller:
-        try:
-            while not future.done() and driver.backend.pump():
-                pass
-        finally:
-            # The traceback of a call that has failed here has this frame: a cycle otherwise.
-            del future, chunk
+    try:
+        future.begin_here()
+    finally:
+        # The traceback of a call that has failed here has this frame: a cycle otherwise.
+        del future, chunk
 
 
 def open_executor_map(
