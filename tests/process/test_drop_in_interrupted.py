@@ -15,7 +15,9 @@ from tests.process.waiting import PATIENCE_S, wait_until
 import allcores
 from allcores.adapters import pool_maps
 from allcores.adapters.multiprocessing import Pool
-from allcores.adapters.pool_work import Work
+from allcores.adapters.pool_work import Work, Workers
+from allcores.pool.pool import driver_of
+from allcores.system.bell import Bell
 
 FORK = multiprocessing.get_context("fork")
 
@@ -85,6 +87,26 @@ def test_a_handler_may_terminate_the_pool_wherever_it_is(monkeypatch: pytest.Mon
     finally:
         signal.signal(signal.SIGTERM, before)
     pool.join()
+
+
+def test_items_that_arrive_while_the_feeder_looks_end_its_wait() -> None:
+    """The thread that pulls them takes no lock, and tells of them only where they are expected."""
+
+    class Arriving(pool_maps.PoolMap):
+        def __init__(self) -> None:
+            self.expected: list[bool] = []
+
+        def has_work(self) -> bool:
+            self.expected.append(feeder.bell.expected)
+            return True
+
+    with allcores.Pool(1, backend="threads") as engine:
+        work, arriving = Work(engine, Workers(), initializes=False), Arriving()
+        work.maps[arriving] = None
+        feeder = pool_maps.Feeder.__new__(pool_maps.Feeder)
+        feeder._driver, feeder.bell, feeder._asked = driver_of(engine), Bell(), False
+        assert feeder.rest(work)
+        assert arriving.expected == [True] and not feeder.bell.expected
 
 
 class Interrupts:

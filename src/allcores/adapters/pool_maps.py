@@ -513,9 +513,11 @@ class Feeder:
             maps = _pool_maps(work)
             if self._driver.closed and not maps:
                 return False
-            if any(each.has_work() for each in maps):
-                return True
+            # Expected first, then looked: a puller, which has no lock, tells of items only if it is expected.
             self.bell.expect()
+            if any(each.has_work() for each in maps):
+                self.bell.expected = False
+                return True
         self.bell.wait(WAIT_S)
         return True
 
