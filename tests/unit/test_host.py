@@ -209,3 +209,18 @@ def test_a_backend_that_sleeps_beyond_the_next_timer_is_woken(play: Play) -> Non
         play.backend.sleeps_until = play.host.next_timer_ns
     play.backend.post(WorkerReady(2, 2))
     assert play.backend.woken == 1
+
+
+def test_a_map_that_is_dropped_in_the_middle_of_a_decision_is_ended_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else may happen for long, and workers would be busy with it meanwhile: the backend makes a turn."""
+    play = Play()
+    play.backend.taken(Launch)
+    play.backend.post(WorkerReady(1, None))
+    chunk = play.chunk("a")
+    woken: list[bool] = []
+    monkeypatch.setattr(play.backend, "wake", lambda: woken.append(True))
+    with play.driver.lock:
+        play.driver.end(chunk.map_state)
+        assert woken and not chunk.map_state.cancelled
+    play.driver.on_timer()
+    assert chunk.map_state.cancelled

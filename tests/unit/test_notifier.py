@@ -12,6 +12,7 @@ from allcores.backends.open import open_backend
 from allcores.events import MapEnded, PoolEvent, Progress
 from allcores.limits import Limits
 from allcores.pool import notifier
+from allcores.pool.call_future import CallFuture
 from allcores.pool.notifier import Notifier
 
 
@@ -104,3 +105,27 @@ def test_an_observer_that_raises_is_dropped_whatever_it_raises(kind: type[BaseEx
         those.notify()
     those.wait_told(number)
     assert (told, len(those.observers)) == ([PROGRESS, ENDED], 1)
+
+
+@pytest.mark.parametrize("left", ["outcome", "event"])
+def test_what_an_interrupt_leaves_is_told_by_the_pools_own_thread(left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads wait for it, and nothing else of the pool may happen for long."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    those, woken, told = made(), list[bool](), list[PoolEvent]()
+    those.observers.append(told.append)
+    monkeypatch.setattr(those._backend, "wake", lambda: woken.append(True))
+    first, second = CallFuture(), CallFuture()
+    first.add_done_callback(interrupt)
+    those.due.append((first, ValueError()))
+    if left == "outcome":
+        those.due.append((second, ValueError()))
+    else:
+        those.queue([PROGRESS])
+    with pytest.raises(KeyboardInterrupt):
+        those.notify()
+    assert woken and first.done()
+    those.notify()
+    assert second.done() if left == "outcome" else told == [PROGRESS]

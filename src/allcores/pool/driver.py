@@ -396,12 +396,13 @@ class Driver:
         """The consumer is done with a map, or gives it up: what is left of it is cancelled.
 
         It may be called in the middle of one of our own turns, by the end of an object that was dropped there: then it
-        is done at the end of that turn.
+        is done in the next one, which the backend makes soon if no other thread does.
         """
         if map_state not in self._wakers or (self.closed and self.pid != os.getpid()):
             return
         if self.lock.mine:
             self._given_up.append(map_state)
+            self.backend.wake()
             return
         told = 0
         try:

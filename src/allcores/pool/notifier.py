@@ -66,12 +66,18 @@ class Notifier:
     def notify(self) -> None:
         """Resolve futures and tell observers, with the lock released: both run foreign code.
 
-        Whatever that raises, nothing is lost: what is left here, the next one tells.
+        Whatever that raises, nothing is lost: what is left here, the pool's own thread tells, or the next one.
         """
-        if self.due or self._aside or self.blocked:
-            self.resolve()
-        while self._events and self._tell_next():
-            pass
+        try:
+            if self.due or self._aside or self.blocked:
+                self.resolve()
+            while self._events and self._tell_next():
+                pass
+        except BaseException:
+            # Of a signal's handler, say. Others wait for what is left, and nothing else may happen for long.
+            if self.due or self._events:
+                self._backend.wake()
+            raise
 
     def resolve(self) -> None:
         """Give futures their outcomes."""
