@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from allcores.errors import AllcoresError
 from allcores.jobs import leases
-from allcores.jobs.claims import CLAIM, own, recovered
+from allcores.jobs.claims import CLAIM
 from allcores.jobs.ends import fits, held
 from allcores.jobs.group_commit import Transaction
+from allcores.jobs.lost_claims import own, recovered
 from allcores.jobs.model import Claim, Job, State
 
 

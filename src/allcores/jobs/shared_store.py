@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from allcores.jobs import claims, leases, queries, retaking
+from allcores.jobs import claims, leases, lost_claims, queries, retaking
 from allcores.jobs.database import Database
 from allcores.jobs.errors import AlreadySupervised, StoreError
 from allcores.jobs.model import Claim, Job
@@ -220,7 +220,7 @@ class SharedStore(JobStore):
             max_crashes: Deaths of its process after which a job is quarantined.
         """
         self._check_claims()
-        return self._commits.run(claims.recover_lost, (max_crashes, dict(silent), self.has_lock))
+        return self._commits.run(lost_claims.recover_lost, (max_crashes, dict(silent), self.has_lock))
 
     # -- what a supervisor calls ---------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class SharedStore(JobStore):
     def release_strays(self, known: Any) -> int:
         """Queue again what is claimed under this lease by nobody. Args and returns: as of `JobStore`."""
         self._check_claims()
-        return self._commits.run(claims.release_strays, (list(known), self.holder))
+        return self._commits.run(lost_claims.release_strays, (list(known), self.holder))
 
     def retake(
         self, at_work: Sequence[Claim], ended: Sequence[Claim], *, max_crashes: int = MAX_CRASHES

@@ -12,7 +12,18 @@ from typing import Any, Self
 from sqlalchemy import select, text
 
 from allcores.errors import AllcoresError, UsageError
-from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, queries, retaking, schema, submissions
+from allcores.jobs import (
+    actions,
+    checkpoints,
+    claims,
+    commit_socket,
+    ends,
+    lost_claims,
+    queries,
+    retaking,
+    schema,
+    submissions,
+)
 from allcores.jobs.database import BUSY_S, Database
 from allcores.jobs.errors import KeyConflict, StoreError
 from allcores.jobs.location import locate
@@ -409,7 +420,7 @@ class JobStore(StoreKeeping):
             known: All claims that this process has.
         """
         self._check_supervisor()
-        return self._commits.run(claims.release_strays, (list(known), ""))
+        return self._commits.run(lost_claims.release_strays, (list(known), ""))
 
     def release(self, claims_: Sequence[Claim]) -> int:
         """Give claims back: their jobs are queued as they were, and no attempt is charged. Returns how many."""
@@ -439,7 +450,7 @@ class JobStore(StoreKeeping):
         quarantined, and one whose end was asked for is cancelled. Old claims can finish nothing any more.
         """
         self._check_supervisor()
-        return self._commits.run(claims.recover, max_crashes)
+        return self._commits.run(lost_claims.recover, max_crashes)
 
     def retake(
         self, at_work: Sequence[Claim], ended: Sequence[Claim], *, max_crashes: int = MAX_CRASHES
