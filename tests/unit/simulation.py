@@ -518,6 +518,10 @@ class Client:
         #: it may be the one to give up, when the script says so
         self.fickle = False
         self.given_up = False
+        #: it has had all, and its map is forgotten
+        self.left = False
+        #: its input makes it wait, so that it pulls only for a worker that is idle
+        self.slow = False
         #: it waits to be woken
         self.asleep = False
         self.peak_items = 0
@@ -546,6 +550,8 @@ class Client:
             return False
         if map_state.calls:
             return True
+        if self.slow and not self.world.demand.hungry:
+            return False
         return self.world.demand.room(map_state) > 0 and map_state.want(self.world.state.workers) > 0
 
     def pull(self, at_most: int | None = None) -> None:
@@ -560,7 +566,9 @@ class Client:
         number = wanted if at_most is None else min(wanted, at_most)
         chunks = []
         index = map_state.pulled
-        room = 1 if map_state.calls else min(demand.room(map_state), MOST_CHUNKS, max(1, map_state.credit // wanted))
+        room = 1
+        if not (map_state.calls or self.slow):
+            room = min(demand.room(map_state), MOST_CHUNKS, max(1, map_state.credit // wanted))
         for _ in range(room if at_most is None else 1):
             items = self.tasks[index : index + number]
             if items:
@@ -666,6 +674,11 @@ class Client:
             self.world.scheduler.forget(self.map_state)
 
         self.world.turn(end)
+
+    def leave(self) -> None:
+        """It has all that it will get, and its map is over, as the driver has it."""
+        self.left = True
+        self.world.turn(lambda now: self.world.scheduler.forget(self.map_state))
 
     def cancel_call(self, index: int) -> None:
         """Give one call up, as its future's `cancel` does."""
@@ -938,11 +951,14 @@ class World:
         clients = self.clients
         first = self._turns % len(clients) if clients else 0
         for client in clients[first:] + clients[:first]:
-            if client.asleep or client.given_up:
+            if client.asleep or client.given_up or client.left:
                 continue
             may_pull = client.may_pull
-            if not client.map_state.calls and (client.map_state.ready or not (may_pull or client.over)):
-                found.append(("consume", client))
+            if not client.map_state.calls:
+                if client.map_state.finished:
+                    found.append(("leave", client))
+                elif client.map_state.ready or not may_pull:
+                    found.append(("consume", client))
             if may_pull:
                 found.append(("pull", client))
         if event < FOREVER and (not found or event < clock + SOON_NS):
@@ -980,6 +996,8 @@ class World:
             subject.consume()
         elif move == "pull":
             subject.pull()
+        elif move == "leave":
+            subject.leave()
         elif move == "advance":
             until = self.next_event()
             assert until is not None
@@ -1029,6 +1047,11 @@ class World:
             error.add_note("\n".join(self.story))
             raise
 
+    def run_for(self, steps: int) -> None:
+        """So many moves, as the script says."""
+        for _ in range(steps):
+            self._wild_step()
+
     def _count(self) -> None:
         self.steps_left -= 1
         assert self.steps_left > 0, "it goes on for ever"
@@ -1066,7 +1089,7 @@ class World:
 
     def cancel_something(self, choice: int) -> None:
         """One of the clients that came to give up does so."""
-        willing = [client for client in self.clients if client.fickle and not client.given_up]
+        willing = [client for client in self.clients if client.fickle and not (client.given_up or client.left)]
         if not willing:
             return
         client = willing[choice % len(willing)]
@@ -1117,6 +1140,8 @@ class World:
             return bool(subject.may_pull)
         if move == "consume":
             return bool(subject.may_consume)
+        if move == "leave":
+            return not (subject.left or subject.given_up)
         if move == "deliver":
             return subject.alive and bool(subject.pipe)
         if move == "reap":
@@ -1235,4 +1260,38 @@ def _add_client(world: World, pick: Any) -> None:
             items_limit=pick(65_536, 4, 20),
             bytes_limit=pick(1 << 28, 500),
         )
+        client.slow = pick(False, False, True)
     client.fickle = fickle
+
+
+def slow_world(seed: int) -> World:
+    """Several maps; some have slow inputs, whose readers sleep until a worker is idle, and some are given up."""
+    dice = random.Random(seed)
+    pick = dice.choice
+    world = World(
+        pick((1, 2, 2, 3)),
+        limits=Limits(grace_s=pick((0.1, 1_000.0)), memory_reserve=World.RESERVE),
+        script=Script(dice.randbytes(pick((0, 50, 400)))),
+        setup_ns=pick((0, 3 * MILLI)),
+        items_limit=pick((None, None, 2)),
+        kills=pick((0, 1)),
+        squeezes=pick((None, None, 3, 20)),
+    )
+    for _ in range(pick((2, 3, 4))):
+        pace_ns = pick((0, 150 * MICRO, MILLI, 30 * MILLI))
+        deeds = pick(((Deed.RETURN,), (Deed.RETURN,), (Deed.RETURN, Deed.RAISE), (Deed.RETURN, Deed.CRASH)))
+        client = world.map(
+            [Task(number, (pick(deeds),), pick((pace_ns, 0))) for number in range(pick((1, 3, 12, 24)))],
+            chunk=pick((None, 1, 3)),
+            total=pick((True, False)),
+            ordered=pick((True, False)),
+            retry=Retry(times=pick((0, 1)), wait_s=pick((0.0, 0.005))),
+            items_limit=pick((65_536, 4, 20)),
+            bytes_limit=pick((1 << 28, 500)),
+        )
+        client.slow = pick((True, True, False))
+    for client in dice.sample(world.clients, dice.randrange(len(world.clients))):
+        world.run_for(dice.randrange(60))
+        if not client.left:
+            pick((client.cancel, client.cancel, client.stop))()
+    return world

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.scheduler.harness import Harness, many
-from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
+from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, slow_world, world_of
 
 from allcores.errors import BrokenPool
 from allcores.limits import Limits, Retry
@@ -37,6 +37,13 @@ def test_every_world_comes_to_a_good_end(data: bytes) -> None:
 def test_every_wild_world_comes_to_a_good_end(seed: int, size: int) -> None:
     """The same, where every choice is made by dice from the beginning to the end."""
     world_of(random.Random(seed).randbytes(size)).run()
+
+
+@many
+@given(st.integers(0, 2**32 - 1))
+def test_every_reader_that_sleeps_until_a_worker_is_idle_is_woken(seed: int) -> None:
+    """Also by what a map gives back that has ended, was stopped or was given up while its items ran."""
+    slow_world(seed).run()
 
 
 @given(st.binary(max_size=600), st.integers(1, 4), st.integers(1, 40))
