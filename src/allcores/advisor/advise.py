@@ -14,6 +14,7 @@ from allcores.advisor.advice import Advice
 from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.confirm import Confirmation, confirm
 from allcores.advisor.measuring import machine, switches, travel
+from allcores.advisor.measuring.no_answer import TooSlow
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import Common, Names, code_for
 from allcores.advisor.model.decision import Decision, Prediction, Setting, decide, needed
@@ -23,7 +24,7 @@ from allcores.advisor.model.pitfalls import pitfalls
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.model.verdict import Conclusion, LibraryWay, Verdict, beside_library, conclude
 from allcores.advisor.model.what_if import what_ifs
-from allcores.advisor.probing import Probing, TooSlow
+from allcores.advisor.probing import Probing
 from allcores.advisor.record import Pattern
 from allcores.system.caller import warn
 from allcores.system.tracebacks import hiding

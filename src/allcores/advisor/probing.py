@@ -7,7 +7,6 @@ nothing else, and what the later calls will take is known before they are made h
 from __future__ import annotations
 
 import functools
-import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,16 +19,18 @@ from allcores.advisor.measuring import (
     libraries,
     loops,
     memory,
+    plain_loop,
     pool_way,
     source_text,
     travel,
     trials,
 )
-from allcores.advisor.measuring.calls import LEFT_PART, Calls
+from allcores.advisor.measuring.calls import LEAST_PART, Calls
 from allcores.advisor.measuring.machine import Load
+from allcores.advisor.measuring.no_answer import TooSlow
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.decision import HOLDS_S, LOAD_S
-from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits, Travel, Trial
+from allcores.advisor.model.probes import Probes, Timing, Traits, Travel, Trial
 from allcores.errors import NotPicklable, SetupError, TaskTimeout, UsageError, WorkerLost
 from allcores.formatting import seconds_text
 from allcores.pool.pool import Pool
@@ -38,26 +39,14 @@ from allcores.transport import pickling
 if TYPE_CHECKING:
     from allcores.advisor.measuring.in_worker import FirstCalls
 
-#: part of the budget without which it is of no use to go on
-LEAST_PART = 0.15
 #: part of the budget for the first call
 FIRST_PART = 0.5
-#: calls that are timed one by one take at least so many seconds
-SINGLE_S = 50e-6
 #: tries to find an item that the function does not raise for
 TRIES = 3
 #: numbers of threads that are tried with a function that waits
 WAITING_THREADS = (2, 8, 32)
 #: effects that are told before there are many calls
 MOST_TOLD = 3
-
-
-class NoAnswer(Exception):
-    """What is asked cannot be measured, for the reason that is its text."""
-
-
-class TooSlow(NoAnswer):
-    """An item takes longer than the probe may."""
 
 
 class Probing:
@@ -129,7 +118,7 @@ class Probing:
         if seen:
             # Whoever reads it can still end this: what follows is calls by the hundred.
             self._tell(" and ".join(seen))
-        timing, results = self._time_loop(first)
+        timing, results, self._remembers = plain_loop.measured(self.calls, first)
         probes = Probes(
             items=self.sample.total,
             timing=timing,
@@ -225,80 +214,6 @@ class Probing:
             raise UsageError(f"the function raises {found['error']} (item {index}): give it items that it can work on")
         self.sample.called([index], 1 if found["second_s"] is None else 2)
         return found
-
-    def _time_loop(self, first: FirstCalls) -> tuple[Timing, list[Any]]:
-        """The plain loop; also some results, if they are large."""
-        second = first["second_s"]
-        expected = second if second is not None else first["first_s"]
-        if self.left() < LEAST_PART * self.calls.budget:
-            spent = seconds_text(perf_counter() - self.calls.began)
-            raise TooSlow(f"{spent} were over when the first worker was there: give it more time (budget)")
-        if expected > 0.4 * self.left():
-            raise TooSlow(
-                f"an item takes {seconds_text(expected)}: too long to measure in"
-                f" {seconds_text(self.calls.budget)} (budget)"
-            )
-        here = self.calls.take(1)
-        start = perf_counter()
-        results: list[Any] = []
-        if here:
-            try:
-                results.append(self.fn(here[0]))
-            except loops.FAILURES:
-                pass  # it counts among those that failed, below
-        first_here = perf_counter() - start
-        # The first call may have loaded something: what the next ones take is seen by making them.
-        taken = self.sample.take(self.calls.count(min(expected, first_here), least=3, most=400))
-        # These two may be the shortest of all: where items are of very different cost, time ends it, and no number.
-        total, times = loops.each(self.fn, [item for _, item in taken], most_s=LEFT_PART * self.left())
-        count = len(times)
-        self.sample.called(index for index, _ in taken[:count])
-        knows = second is not None and bool(times) and self._knows(second, times)
-        if not times:  # there are no more items that may be called
-            only = max(first_here if here else first["first_s"], 1e-9)
-            self.calls.item_s = only
-            return Timing(1, only, only), results
-        self.calls.item_s = max(total.wall_s / count, 1e-9)
-        if statistics.median(times) < SINGLE_S:
-            size = self.calls.count(self.calls.item_s)
-            parts = [part for part in (self.calls.take(size // 3) for _ in range(3)) if part]
-            if blocks := [loops.loop(self.fn, part) for part in parts]:
-                count = sum(map(len, parts))  # there may be fewer items than time
-                total = loops.Loop(*(sum(values) for values in zip(*(_values(block) for block in blocks), strict=True)))
-        self.calls.item_s = max(total.wall_s / count, 1e-9)
-        median = statistics.median(times)
-        if knows:  # it must be measured with items that it has not seen
-            self._remembers = True
-            self.sample.repeat = False
-        spread = statistics.pstdev(times) / statistics.fmean(times) if len(times) > 2 and median >= SINGLE_S else 0.0
-        wall_s = _without_load(total, count)
-        first_s = max(0.0, first_here - max(times)) if first_here > 3 * median else 0.0
-        self.calls.failed = total.failed
-        dropped_s = 0.0
-        if first["bytes_out"] > pool_way.LARGE_RESULT and self.calls.fits(2):
-            some = self.calls.take(self.calls.count(self.calls.item_s))
-            dropped_s = _without_load(loops.loop(self.fn, some, kept=False), len(some)) if some else 0.0
-        cpu_s, system_s, switches = total.cpu_s / count, total.system_s / count, total.switches / count
-        timing = Timing(count, wall_s, cpu_s, system_s, switches, spread, first_s, dropped_s)
-        if first["bytes_out"] > pool_way.LARGE_RESULT and self.calls.fits(2):
-            for item in self.calls.take(self.calls.count(self.calls.item_s, most=7)):
-                try:
-                    results.append(self.fn(item))
-                except loops.FAILURES:
-                    continue
-        return timing, results
-
-    def _knows(self, second: float, times: Sequence[float]) -> bool:
-        """Whether an item of the latest that were called takes next to nothing when it is called again.
-
-        The second call on the first item alone does not tell: some items never take their time.
-        """
-        place = sorted(range(len(times)), key=times.__getitem__)[len(times) // 2]
-        if times[place] <= 20e-6 or second >= 0.1 * times[place]:
-            return False
-        index, item = self.sample.take_again()[place]
-        self.sample.called([index])
-        return loops.each(self.fn, [item])[1][0] < 0.1 * times[place]
 
     def _lateness(self) -> float | None:
         if not self.calls.fits(1):
@@ -403,17 +318,3 @@ class Probing:
 
 def _pids(pool: Pool) -> list[int]:
     return [status.pid for status in pool.worker_status() if status.pid]
-
-
-def _without_load(total: loops.Loop, count: int) -> float:
-    """Seconds of an item on a core of its own.
-
-    One that gives up its core by itself waits, and that is its time. One that does not, and still has fewer processor
-    seconds than passed, was held up by other programs.
-    """
-    waits = total.switches / count >= LEAST_SWITCHES
-    return max((total.wall_s if waits else min(total.wall_s, max(total.cpu_s, 1e-9))) / count, 1e-9)
-
-
-def _values(block: loops.Loop) -> tuple[float, float, float, int, int, int]:
-    return block.wall_s, block.cpu_s, block.system_s, block.switches, block.failed, block.faults

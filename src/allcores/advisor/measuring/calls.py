@@ -13,6 +13,8 @@ from allcores.advisor.model.probes import Travel
 EACH_PART = 0.035
 #: part of the seconds that are left which a measurement may take that has an item at least: beyond it, it is not made
 LEFT_PART = 0.25
+#: part of the budget without which it is of no use to go on
+LEAST_PART = 0.15
 #: items of a measurement, at most
 MOST_ITEMS = 200_000
 #: bytes of its items and results, at most

@@ -12,6 +12,7 @@ from typing import Any
 from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.measuring import machine
 from allcores.advisor.measuring.machine import Load
+from allcores.advisor.measuring.no_answer import NoAnswer
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model import costs, search
 from allcores.advisor.model.code import Names
@@ -21,7 +22,7 @@ from allcores.advisor.model.memory import room_for
 from allcores.advisor.model.pitfalls import CHANGES
 from allcores.advisor.model.search import Ground, Search, Stage
 from allcores.advisor.model.verdict import Verdict
-from allcores.advisor.probing import NoAnswer, Probing
+from allcores.advisor.probing import Probing
 from allcores.advisor.tuning.code import code_for_tuned
 from allcores.advisor.tuning.known import known_by
 from allcores.advisor.tuning.pools import Pools
