@@ -67,8 +67,8 @@ def run(warm: Interpreter, folder: Path) -> Run:
 PROGRAM = """
 import runpy
 from allcores.advisor.measuring import calls
-from allcores.advisor.tuning import tune
-tune.LEAST_PROBE_S = 8.0
+from allcores.advisor.tuning import searching
+searching.LEAST_PROBE_S = 8.0
 calls.EACH_PART /= 5
 runpy.run_module("allcores", run_name="__main__", alter_sys=True)
 """

@@ -243,11 +243,11 @@ PROGRAM = """
 import json, sys
 import allcores
 from allcores.advisor.measuring import calls
-from allcores.advisor.tuning import tune
+from allcores.advisor.tuning import searching
 from tests.process import advised
 
 # What comes before the search is not asked for here: it may take as long as it needs, but measures little.
-tune.LEAST_PROBE_S = 8.0
+searching.LEAST_PROBE_S = 8.0
 calls.EACH_PART /= 5
 
 tuning = allcores.tune(advised.loop, range(int(sys.argv[1])), budget=float(sys.argv[2]))
