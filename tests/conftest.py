@@ -38,6 +38,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import none
 from tests import lock_order
 from tests.installed import absent, installed
+from tests.memory_folder import MemoryFolder, has_room
 from tests.process.warm import JOBS, Interpreter
 
 from allcores.system.portable import PORTABLE
@@ -76,6 +77,11 @@ def _mark_memory() -> mmap.mmap | None:
 
 
 _page = _mark_memory()
+
+#: for what tests write, unless TMPDIR says where; processes of `-n` have that of the one that started them
+_memory_folder = MemoryFolder() if "TMPDIR" not in os.environ and has_room() else None
+if _memory_folder is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_memory_folder.path)
 
 # What tests and the programs that they start keep for a user (journals of runs, a browser's settings and caches) is
 # not kept among that of the user who runs them.
@@ -117,9 +123,18 @@ def pytest_make_collect_report(
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the paths of folders in memory short: the name of a socket has a hundred letters at most."""
+    if _memory_folder is not None and config.option.basetemp is None:
+        config.option.basetemp = str(_memory_folder.path / "p")
+
+
 def pytest_unconfigure() -> None:
     """Removes the tests' home. A browser may still write to it, hence errors are ignored."""
     shutil.rmtree(_home, ignore_errors=True)
+    if _memory_folder is not None:
+        _memory_folder.remove()
 
 
 lock_order.install()
@@ -429,8 +444,9 @@ def _of_the_template(what: str) -> set[int]:
     return {template.pid if what == "pid" else template.fileno() for template in found}
 
 
-#: names of blocks in the whole machine's /dev/shm that others make: a benchmark may run meanwhile, or the test of this
-_OF_PEERS = re.compile("loky|joblib|mpire|plasma|ray|leak-check")
+#: names in the whole machine's /dev/shm that others make: a benchmark may run meanwhile, the test of this, or a run of
+#: these tests
+_OF_PEERS = re.compile("loky|joblib|mpire|plasma|ray|leak-check|allcores-tests")
 
 
 def _is_of_pytest(thread: threading.Thread) -> bool:
