@@ -23,10 +23,12 @@ from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended,
 
 from allcores.errors import UsageError
 from allcores.jobs import Queue, health, secret_values
+from allcores.jobs import actions as job_actions
 from allcores.jobs.database import Database
 from allcores.jobs.model import Finished, Job, Progress, State, Submission
 from allcores.jobs.store import JobStore
 from allcores.web import Allcores, pages, state, views
+from allcores.web import actions as web_actions
 
 
 @pytest.fixture
@@ -292,6 +294,28 @@ def test_all_jobs_of_a_list_are_those_that_were_seen(client: Any, app: flask.Fla
     send(client, "/undo", what="delete", audit=audit[1])
     assert store.get(late) is not None
     assert [row.action for row in store.audit(limit=3)] == ["undelete", "delete", "retry"]
+
+
+def test_what_takes_too_long_for_a_request_goes_on_with_the_next_one(
+    client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million jobs take minutes; a server or a proxy would give up, and the page would not be told what was done."""
+    monkeypatch.setattr(job_actions, "PORTION", 2)
+    monkeypatch.setattr(web_actions, "BULK_S", 0.0)
+    store = store_of(app)
+    for _ in range(3):
+        ended(store, State.FAILED)
+    (delete,) = (fields for button, fields in bulk_forms(client.get("/list").text).items() if "Delete" in button)
+    page = client.get(client.post("/bulk", data=delete).headers["Location"]).text
+    assert "2 jobs deleted. Time was up before all were done: do the same again for the rest." in page
+    (delete,) = (fields for button, fields in bulk_forms(client.get("/list").text).items() if "Delete" in button)
+    page = client.get(client.post("/bulk", data=delete).headers["Location"]).text
+    assert "1 job deleted." in page and "Time was up" not in page and store.counts().total == 0
+    audits = [row.seq for row in store.audit() if row.action == "delete"]
+    page = client.get(send(client, "/undo", what="delete", audit=audits[-1]).headers["Location"]).text
+    assert "2 jobs restored. Time was up" in page and f'name="audit" value="{audits[-1]}"' in page
+    page = client.get(send(client, "/undo", what="delete", audit=audits[-1]).headers["Location"]).text
+    assert "0 jobs restored." in page and 'action="/undo"' not in page
 
 
 def test_chosen_jobs(client: Any, app: flask.Flask) -> None:

@@ -370,12 +370,14 @@ class Changed:
         skipped: Jobs that were named or seen and could not be: gone, at another state, at work.
         ids: Of those that were changed, the first 1,000.
         audit: Number of the row in the audit: what `undelete` takes.
+        time_was_up: Some were not reached: the same action again goes on with them.
     """
 
     count: int
     skipped: int = 0
     ids: tuple[str, ...] = ()
     audit: int = 0
+    time_was_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

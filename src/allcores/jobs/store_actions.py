@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import delete, insert, select
 
 from allcores.jobs import actions, schema
 from allcores.jobs.errors import BadJob
-from allcores.jobs.group_commit import Pause, Transaction
-from allcores.jobs.model import Changed, Snapshot
+from allcores.jobs.group_commit import Handler, Pause, Transaction
+from allcores.jobs.model import Changed, Snapshot, State
 from allcores.jobs.rows import check_name, dumps
 from allcores.jobs.store_reading import StoreReading
 
@@ -22,43 +25,62 @@ class StoreActions(StoreReading):
     def _changed(self) -> None:
         """Something was changed that the supervisor has to know of."""
 
-    def cancel(self, which: Collection[str] | Snapshot, by: str) -> Changed:
-        """Cancel queued jobs, and ask for the end of running ones; others are skipped."""
-        return self._act("cancel", actions.cancel, which, by)
+    def cancel(self, which: Collection[str] | Snapshot, by: str, *, seconds: float | None = None) -> Changed:
+        """Cancel queued jobs, and ask for the end of running ones; others are skipped.
 
-    def retry(self, which: Collection[str] | Snapshot, by: str, *, succeeded: bool = True) -> Changed:
+        Args:
+            which: The jobs.
+            by: Who does it.
+            seconds: For how long at most (`Changed.time_was_up`); None: until all are done.
+        """
+        return self._act("cancel", actions.cancel, which, by, seconds)
+
+    def retry(
+        self, which: Collection[str] | Snapshot, by: str, *, succeeded: bool = True, seconds: float | None = None
+    ) -> Changed:
         """Queue jobs that have come to an end again, at once and with all attempts before them; others are skipped.
 
         Args:
             which: The jobs.
             by: Who does it.
             succeeded: Also those that have succeeded; their results are gone then.
+            seconds: As of `cancel`.
         """
-        return self._act("retry", actions.retry if succeeded else actions.retry_unsuccessful, which, by)
+        return self._act("retry", actions.retry if succeeded else actions.retry_unsuccessful, which, by, seconds)
 
-    def delete(self, which: Collection[str] | Snapshot, by: str, *, queued: bool = True) -> Changed:
+    def delete(
+        self, which: Collection[str] | Snapshot, by: str, *, queued: bool = True, seconds: float | None = None
+    ) -> Changed:
         """Delete jobs that do not run; for ten minutes `undelete` brings them back. Others are skipped.
 
         Args:
             which: The jobs.
             by: Who does it.
             queued: Also those that have not run yet.
+            seconds: As of `cancel`.
         """
-        return self._act("delete", actions.remove if queued else actions.remove_ended, which, by)
+        return self._act("delete", actions.remove if queued else actions.remove_ended, which, by, seconds)
 
-    def undelete(self, audit: int, by: str) -> Changed:
+    def undelete(self, audit: int, by: str, *, seconds: float | None = None) -> Changed:
         """Bring back what was deleted by the action of a row of the audit (`Changed.audit`); once more changes nothing.
+
+        Args:
+            audit: The number of that row.
+            by: Who does it.
+            seconds: As of `cancel`.
 
         Raises:
             UndoExpired: It is gone for good.
         """
         ids: list[str] = []
-        pause = Pause(self._database)
+        pause, end = Pause(self._database), math.inf if seconds is None else time.monotonic() + seconds
         while True:
             pause.before()
             if not (some := self._commits.run(actions.bring_back, audit)):
                 break
             ids += some
+            if time.monotonic() >= end:
+                break
         with self._database.reading() as connection:
             table = schema.audit
             deleted = connection.execute(
@@ -76,41 +98,63 @@ class StoreActions(StoreReading):
         actions.check_undo(len(ids), 1 if deleted is None else int(deleted))
         self._changed()
         row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))
-        return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row)
+        return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row, time_was_up=bool(some))
 
-    def _act(self, name: str, act: actions.Act, which: Collection[str] | Snapshot, by: str) -> Changed:
+    def _act(
+        self, name: str, act: actions.Act, which: Collection[str] | Snapshot, by: str, seconds: float | None
+    ) -> Changed:
         if isinstance(which, str):
             raise BadJob("jobs are named as a list of ids")
         check_name(by, "who does it", empty=True)
+        end = math.inf if seconds is None else time.monotonic() + seconds
         # Written down first, so that what is done is in the audit even if this process ends on the way.
         audit = self._commits.run(actions.write_down, (by, name, 0, actions.described(which)))
-        changed: list[str] = []
-        skipped = 0
-        pause = Pause(self._database)
+        named: list[str] = []
+        count = passed = 0
+        pause, time_was_up = Pause(self._database), False
+        for number, (handler, payload, jobs) in enumerate(self._portions(act, which, audit)):
+            # The first one in any case: who asks again and again comes to the end.
+            if number and time.monotonic() >= end:
+                time_was_up = True
+                break
+            if jobs:
+                pause.before()
+                some = self._commits.run(handler, payload)
+                named += some[: actions.NAMED - len(named)]
+                count += len(some)
+                passed += jobs
+        skipped = passed - count
+        if not time_was_up:
+            skipped = max(skipped, (which.count if isinstance(which, Snapshot) else len(set(which))) - count)
+        self._changed()
+        return Changed(count, skipped, tuple(named), audit, time_was_up)
+
+    def _portions(
+        self, act: actions.Act, which: Collection[str] | Snapshot, audit: int
+    ) -> Iterator[tuple[Handler[Any, list[str]], Any, int]]:
+        """What changes some of the jobs in a transaction, what it is given, and how many those are: perhaps none."""
         if isinstance(which, Snapshot):
+            if act is actions.cancel:
+                # Those that have ended are not passed by: the next request would come no further than this one.
+                states = tuple(state for state in which.filter.states or State if not state.is_final)
+                if not states:
+                    return
+                which = replace(which, filter=replace(which.filter, states=states))
             beyond: int | None = None
             while True:
                 with self._database.reading() as connection:
                     seen, beyond = actions.seen_in(connection, self.dialect, which, beyond)
                 for seqs in actions.portions(seen):
-                    pause.before()
-                    some: list[str] = self._commits.run(actions.portion_of_snapshot, (act, seqs, which.change, audit))
-                    changed += some
-                    skipped += len(seqs) - len(some)
+                    yield actions.portion_of_snapshot, (act, seqs, which.change, audit), len(seqs)
                 if beyond is None:
-                    break
-            skipped = max(skipped, which.count - len(changed))
-        else:
-            ids = list(dict.fromkeys(which))
-            with self._database.reading() as connection:
-                sizes = actions.sizes_of(connection, self.dialect, ids)
-            for portion in actions.portions(sizes):
-                pause.before()
-                done: list[str] = self._commits.run(actions.portion_of_ids, (act, portion, audit))
-                changed += done
-            skipped = len(ids) - len(changed)
-        self._changed()
-        return Changed(len(changed), skipped, tuple(changed[: actions.NAMED]), audit)
+                    return
+                if not seen:
+                    # A text that nothing has is looked for in all jobs.
+                    yield actions.portion_of_snapshot, None, 0
+        with self._database.reading() as connection:
+            sizes = actions.sizes_of(connection, self.dialect, list(dict.fromkeys(which)))
+        for ids in actions.portions(sizes):
+            yield actions.portion_of_ids, (act, ids, audit), len(ids)
 
     def write_audit(self, by: str, action: str, count: int = 1, detail: dict[str, Any] | None = None) -> int:
         """Add a row to the audit, for what others than this store change; returns its number."""

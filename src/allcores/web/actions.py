@@ -16,6 +16,8 @@ from allcores.web.state import current, root
 
 #: jobs that may be ticked on one page
 MOST_CHOSEN = 500
+#: seconds for which one request changes jobs: a million take minutes, and servers and proxies give up after 30 or 60
+BULK_S = 10.0
 
 
 def _user() -> User:
@@ -44,9 +46,15 @@ def local_path(text: str, default: str) -> str:
     return text if fine and text.isprintable() and not parts.scheme else default
 
 
-def _go(path: str, what: str, changed: Changed) -> Any:
+def _go(path: str, what: str, changed: Changed, undo: int | None = None) -> Any:
     separator = "&" if "?" in path else "?"
-    facts = {"did": what, "count": changed.count, "skipped": changed.skipped or None, "undo": changed.audit or None}
+    facts = {
+        "did": what,
+        "count": changed.count,
+        "skipped": changed.skipped or None,
+        "more": 1 if changed.time_was_up else None,
+        "undo": undo or changed.audit or None,
+    }
     query = urlencode({name: value for name, value in facts.items() if value is not None})
     return flask.redirect(f"{path}{separator}{query}", 303)
 
@@ -104,11 +112,11 @@ def bulk() -> Any:
     by = _user().name
     # What waits is not deleted, and no result is given up: nobody who ticks a whole page means that.
     if what == "retry":
-        changed = store.retry(jobs, by, succeeded=False)
+        changed = store.retry(jobs, by, succeeded=False, seconds=BULK_S)
     elif what == "cancel":
-        changed = store.cancel(jobs, by)
+        changed = store.cancel(jobs, by, seconds=BULK_S)
     else:
-        changed = store.delete(jobs, by, queued=False)
+        changed = store.delete(jobs, by, queued=False, seconds=BULK_S)
     return _go(local_path(form.get("back", ""), flask.url_for("allcores.jobs")), what, changed)
 
 
@@ -119,5 +127,7 @@ def undo() -> Any:
     if form.get("what") == "delete":
         if not _user().may(Role.ADMIN):
             raise Refused(403, "not_allowed", "This needs the role admin.")
-        return _go(flask.url_for("allcores.jobs"), "undelete", store.undelete(number, by))
+        changed = store.undelete(number, by, seconds=BULK_S)
+        # What is not there yet is brought back by the same deletion's row.
+        return _go(flask.url_for("allcores.jobs"), "undelete", changed, number if changed.time_was_up else None)
     raise Refused(400, "bad_form", "what is delete.")

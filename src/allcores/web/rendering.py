@@ -171,7 +171,16 @@ def _said() -> dict[str, Any] | None:
     skipped = args.get("skipped", "")
     if skipped.isascii() and skipped.isdigit() and 0 < len(skipped) < 12 and int(skipped):
         text += f" {int(skipped):,} had changed in between, or could not be, and were left alone."
+    more = args.get("more") == "1"
+    if more:
+        text += " Time was up before all were done: do the same again for the rest."
     undo = args.get("undo", "")
-    undoable = what == "delete" and undo.isascii() and undo.isdigit() and len(undo) < 19 and number
+    undoable = (
+        (what == "delete" or (more and what == "undelete"))
+        and undo.isascii()
+        and undo.isdigit()
+        and len(undo) < 19
+        and number
+    )
     user: User = flask.g.allcores_user
-    return {"text": text, "undo": int(undo) if undoable and user.may(Role.ADMIN) else None, "what": what}
+    return {"text": text, "undo": int(undo) if undoable and user.may(Role.ADMIN) else None}

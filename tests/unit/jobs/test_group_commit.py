@@ -288,7 +288,9 @@ def test_what_is_done_in_portions_lets_others_have_their_turn(store: JobStore, m
     ids = [each.job.id for each in submitted[: 2 * actions.PORTION + 1]]
     assert store.cancel(ids, "ann").count == len(ids)
     assert paused() == expected
-    assert store.cancel(store.snapshot(JobFilter()), "ann").count == len(submitted) - len(ids)
+    assert store.retry(ids, "ann").count == len(ids)
+    assert paused() == expected
+    assert store.cancel(store.snapshot(JobFilter()), "ann").count == len(submitted)
     assert paused() == expected
     deleted = store.delete(ids, "ann")
     assert paused() == expected

@@ -669,6 +669,33 @@ def test_a_store_of_version_2_tells_of_the_ends_that_nobody_has_looked_at(opened
     assert {each["job"] for each in new.records("webhook").values()} == set(ids[1:])
 
 
+def test_what_is_done_to_many_ends_in_time_and_goes_on_when_it_is_asked_for_again(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web server ends a request that takes longer than half a minute, and says nothing of what was done."""
+    monkeypatch.setattr(actions, "PORTION", 2)
+    ids = [each.job.id for each in store.submit_many([Submission("f", {"i": i}) for i in range(5)])]
+
+    def told(act: Callable[..., Any], which: Any) -> list[tuple[int, int, bool]]:
+        found: list[tuple[int, int, bool]] = []
+        while not found or found[-1][2]:
+            done = act(which(), "ann", seconds=0.0)
+            found.append((done.count, done.skipped, done.time_was_up))
+        return found
+
+    def every() -> Any:
+        return store.snapshot(JobFilter())
+
+    assert told(store.cancel, every) == [(2, 0, True), (2, 0, True), (1, 4, False)]
+    assert counted(store) == {"cancelled": 5}
+    assert told(store.retry, lambda: ids[:1]) == [(1, 0, False)]
+    assert told(store.cancel, lambda: store.snapshot(JobFilter(states=(State.CANCELLED,)))) == [(0, 4, False)]
+    deleted = store.delete(ids, "ann")
+    assert told(store.undelete, lambda: deleted.audit) == [(2, 0, True), (2, 0, True), (1, 0, True), (0, 0, False)]
+    assert counted(store) == {"cancelled": 4, "queued": 1}
+    assert told(store.delete, every) == [(2, 0, True), (2, 0, True), (1, 0, False)]
+
+
 def one_column_more(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE allcores_jobs ADD COLUMN extra TEXT"))
 
