@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.process.warm import Interpreter
 from allcores.cli.exits import Exit
 
 pytest.importorskip("sqlalchemy")
-from allcores.jobs import JobStore
+from allcores.jobs import JobStore, health
 from allcores.jobs.model import Submission
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,19 @@ def jobs(folder: Path, warm_jobs: Interpreter) -> Jobs:
         return done.out if code == 0 else done.err
 
     return jobs
+
+
+def test_a_job_that_the_supervisor_cannot_run_is_told(folder: Path, warm_jobs: Interpreter) -> None:
+    """It waits until one is there that has the task; who submitted it would wait as long."""
+    now = time.time()
+    with JobStore.open(folder / "jobs.sqlite") as store:
+        health.write(store.folder, health.SupervisorHealth(os.getpid(), now + 600, now, "working", tasks=("add",)))
+    done = warm_jobs.run("jobs", "--store", "jobs.sqlite", "submit", "ad", "a=1", folder=folder)
+    reason = f"waits: the supervisor that runs (process {os.getpid()}) has no task 'ad': did you mean 'add'?"
+    assert done.code == 0 and reason in done.err
+    shown = warm_jobs.run("jobs", "--store", "jobs.sqlite", "show", done.out.strip(), folder=folder)
+    assert shown.code == 0 and reason in shown.err
+    assert warm_jobs.run("jobs", "--store", "jobs.sqlite", "submit", "add", "a=1", folder=folder).err == ""
 
 
 @pytest.mark.parametrize("command", ["list", "show x", "wait x", "retry x", "cancel x", "rm x", "stats"])

@@ -497,7 +497,9 @@ def test_a_page_has_the_deadline_that_holds_and_the_attempt_that_runs(client: An
     square = store.submit("square", {"n": 1}).job
     assert app.extensions["allcores"].tasks["square"].retries == 2
     assert fact(client, square, "attempts") == "0 of 3, as its task says"
-    assert fact(client, store.submit("not there", {}).job, "attempts") == "0, as its task says"
+    unknown = store.submit("not there", {}).job
+    assert fact(client, unknown, "attempts") == "0, as its task says"
+    assert fact(client, unknown, "deadline") == "as its task says"
     assert client.get(f"/submit/square?like={square.id}").status_code == 200
     with store.become_supervisor():
         store.claim(10, ["limited"])
@@ -686,6 +688,21 @@ def test_a_supervisor_that_is_silent(client: Any, app: flask.Flask) -> None:
         health.write(store.folder, dataclasses.replace(told, trouble="workers cannot be started: <b>"))
         assert "workers cannot be started: &lt;b&gt;" in client.get("/").text
     assert "No supervisor is running" in client.get("/").text
+
+
+def test_a_job_that_the_supervisor_cannot_run_says_so(client: Any, app: flask.Flask) -> None:
+    """It has none of that name: another file of tasks, or a name that was mistyped. It would wait without a word."""
+    store, now = store_of(app), time.time()
+    job = store.submit("sqaure", {"n": 1}).job
+    told = health.SupervisorHealth(os.getpid(), now, now - 60, "working", tasks=("square", "words"))
+    assert "It waits" not in client.get(f"/job/{job.id}").text
+    health.write(store.folder, told)
+    reason = f"the supervisor that runs (process {os.getpid()}) has no task 'sqaure': did you mean 'square'?"
+    assert f"It waits: {reason}" in html.unescape(client.get(f"/job/{job.id}").text)
+    health.write(store.folder, dataclasses.replace(told, tasks=("sqaure",)))
+    assert "It waits" not in client.get(f"/job/{job.id}").text
+    health.write(store.folder, dataclasses.replace(told, at=now - 100))
+    assert health.why_none_runs(store.folder, job.task) == ""
 
 
 def test_schedules(client: Any, app: flask.Flask) -> None:

@@ -141,11 +141,14 @@ def list_(
 def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
     """Show one job: where it is and why, arguments, result or error."""
     check_stdout()
-    job = _find(open_store(where), job_id)
+    store = open_store(where)
+    job = _find(store, job_id)
     if as_machine:
         write_json(jobs_text.as_json(job))
     else:
         show("\n".join(jobs_text.as_text(job)))
+        if (why_not := _why_none_runs(store, job)) is not None:
+            say(why_not)
 
 
 @command.command()
@@ -216,6 +219,8 @@ def submit(
         webhook=webhook,
     )
     job = submitted.job
+    if (why_not := _why_none_runs(store, job)) is not None:
+        say(why_not)
     if waits:
         (job,) = _await(store, [job.id], None)
     if as_machine:
@@ -405,6 +410,16 @@ def _awaited(store: Patient, job_ids: Sequence[str], until: float | None) -> lis
         if until is not None and time.monotonic() >= until:
             raise CommandError(f"{counted(len(left), 'job')} not at an end yet, like {left[0]}", Exit.NOT_YET)
         store.wait_for_change(change, _LOOK_S if until is None else max(0.0, min(_LOOK_S, until - time.monotonic())))
+
+
+def _why_none_runs(store: JobStore, job: Job) -> str | None:
+    """A line that says why a job is not going to run; None if nothing is known of that."""
+    if job.state != "queued":
+        return None
+    from allcores.jobs.health import why_none_runs
+
+    reason = why_none_runs(store.folder, job.task)
+    return safe_line(f"job {job.id} waits: {reason}") if reason else None
 
 
 def _exit_of(jobs: Sequence[Job]) -> Exit:

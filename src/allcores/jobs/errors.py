@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 
 from allcores.errors import AllcoresError, UsageError
 
 
 class TaskNotFound(UsageError, LookupError):
     """No task of that name is registered."""
+
+
+def meant(task: str, tasks: Collection[str]) -> str:
+    """What may have been meant by the name of a task that is none of these: for the end of a sentence."""
+    close = difflib.get_close_matches(task, tasks, n=1)
+    return f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(tasks)) or 'none'}"
 
 
 class ArgumentErrors(UsageError):

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from allcores.jobs.errors import meant
 from allcores.system import own_files, procfs
 
 FILE = "supervisor.json"
@@ -119,3 +120,11 @@ def read(folder: str | os.PathLike[str]) -> SupervisorHealth | None:
         workers = tuple(WorkerHealth(**each) for each in raw.pop("workers"))
         return SupervisorHealth(**{**raw, "workers": workers, "tasks": tuple(raw["tasks"])})
     return None
+
+
+def why_none_runs(folder: str | os.PathLike[str], task: str) -> str:
+    """Why no job of a task is going to run, in words: the supervisor that is there has no such task. "": none knows."""
+    told = read(folder)
+    if told is None or not told.is_current or not told.tasks or task in told.tasks:
+        return ""
+    return f"the supervisor that runs (process {told.pid}) has no task {task!r}{meant(task, told.tasks)}"

@@ -26,7 +26,7 @@ from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
 from allcores.jobs.duty import Duty, DutyTrouble, see_to
-from allcores.jobs.errors import StoreAway, StoreBusy, StoreError
+from allcores.jobs.errors import StoreAway, StoreBusy, StoreError, meant
 from allcores.jobs.holding import Holding
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.plain_call import Answer
@@ -107,6 +107,8 @@ class Supervisor:
         self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), self._wake)
         self._processes = ProcessSide(folder, self.registry.places, self._shares, self._selector, boot_s)
         self._store_side = StoreSide(store)
+        #: tasks that have jobs waiting, and are not known here: told once
+        self._unknown: frozenset[str] = frozenset()
         #: tasks that have processes of their own
         self._with_job = frozenset(name for name in self.registry if self.registry[name].takes_job)
         self._random = random.Random()
@@ -339,6 +341,8 @@ class Supervisor:
         side = self._store_side
         self._report_progress()
         found = side.look(now, lambda job: self._end(job, now))
+        if found is not None:
+            self._tell_unknown(found.waiting.difference(self.registry))
         if not side.has_something:
             if found is None:
                 return False
@@ -349,6 +353,11 @@ class Supervisor:
         if done.error is not None:
             raise done.error
         return True
+
+    def _tell_unknown(self, tasks: frozenset[str]) -> None:
+        for task in sorted(tasks - self._unknown):
+            log.warning("jobs wait for a task that is not known here: %r%s", task, meant(task, self.registry))
+        self._unknown |= tasks
 
     def _report_progress(self) -> None:
         told = [(each, progress_of(each.progress)) for each in self._processes.processes.values()]

@@ -8,7 +8,6 @@ Only what is registered can be run, whatever a request names.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -21,7 +20,7 @@ from typing import Any, TypeVar, overload
 
 from allcores.errors import UsageError
 from allcores.jobs.arguments import Arguments
-from allcores.jobs.errors import TaskNotFound
+from allcores.jobs.errors import TaskNotFound, meant
 from allcores.jobs.rows import MAX_TAGS, as_tags, check_name
 from allcores.system.tracebacks import hiding
 
@@ -265,11 +264,7 @@ class Registry(Mapping[str, Task]):
         try:
             return self._tasks[name]
         except KeyError:
-            close = difflib.get_close_matches(name, self._tasks, n=1)
-            hint = (
-                f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(self._tasks)) or 'none'}"
-            )
-            raise TaskNotFound(f"there is no task {name!r}{hint}") from None
+            raise TaskNotFound(f"there is no task {name!r}{meant(name, self._tasks)}") from None
 
     def get(self, name: str, default: Any = None) -> Any:
         """The task of that name, or the default."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from allcores.jobs import decisions, history, retried_items
+from allcores.jobs import decisions, health, history, retried_items
 from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Counts, Job, State, Statistics
 from allcores.jobs.secret_values import hide_secrets
@@ -108,7 +108,8 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
     console, now = current(), time.time()
     running = found.state is State.RUNNING
     details = job_details.read(console, found)
-    tag = live_tag(details.stamp, int(now // 5) if running else 0, change=change)
+    why_none_runs = health.why_none_runs(console.store.folder, found.task) if found.state is State.QUEUED else ""
+    tag = live_tag(details.stamp, int(now // 5) if running else 0, why_none_runs, change=change)
     if (answer := unchanged(tag)) is not None:
         return answer
     task = console.tasks.get(found.task)
@@ -120,6 +121,7 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         job=found,
         stack=stack,
         known=task is not None,
+        why_none_runs=why_none_runs,
         deadline=found.timeout if task is None else decisions.timeout_of(found, task),
         retries=found.retries if task is None else decisions.retries_of(found, task),
         arguments=views.pretty(hide_secrets(found.arguments, console.settings.secret)),

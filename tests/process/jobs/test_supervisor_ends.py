@@ -47,6 +47,17 @@ def test_a_supervisor_is_alone(queue: Queue, supervise: Any, tmp_path: Path) -> 
     assert caught.value.pid == supervisor.program.pid
 
 
+def test_jobs_of_a_task_that_is_not_known_wait_and_that_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Running(tmp_path) as running:
+        for _ in range(3):
+            running.store.submit("ad", {"a": 1})
+            assert running.run("add", {"a": 1}).result == 2
+    told = [record.getMessage() for record in caplog.records if "not known here" in record.getMessage()]
+    assert told == ["jobs wait for a task that is not known here: 'ad': did you mean 'add'?"]
+
+
 @pytest.mark.parametrize("grace", [float("nan"), -1.0, "10", True, None])
 def test_a_grace_that_makes_no_sense_is_refused(tmp_path: Path, grace: Any) -> None:
     """Before anything is begun: a supervisor with NaN would end the jobs that run never, or at once."""
