@@ -255,6 +255,40 @@ def test_ctrl_c_ends_the_program_and_the_report_is_made(tmp_path: Path) -> None:
     assert "was ended by signal 2" in done.err
 
 
+COUNTS = """
+import os, signal
+told = []
+
+def handler(number, frame):
+    told.append(number)
+    os.write(1, b"%d\\n" % number)
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, handler)
+os.write(1, b"ready\\n")
+while signal.SIGUSR1 not in told:
+    sum(range(10_000))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("group", [False, True])
+def test_a_signal_reaches_the_program_once(group: bool, number: signal.Signals, tmp_path: Path) -> None:
+    """Whether the command alone is sent it, by a service manager say, or all of its group, by a terminal say."""
+    (tmp_path / "script.py").write_text(COUNTS)
+    command = ["-m", "allcores", "profile", "--report", "report.txt", "script.py"]
+    with running(command, folder=tmp_path, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        for _ in range(2):
+            (os.killpg if group else os.kill)(process.pid, number)
+            assert int(process.stdout.readline()) == number
+        process.send_signal(signal.SIGUSR1)
+        # What else comes of the others comes before it, for it is handed on behind them.
+        done = finish(process)
+    assert (done.code, done.out, done.err) == (0, f"{int(signal.SIGUSR1)}\n", "")
+
+
 ENDS_BY_CTRL_C = """
 try:
     print("ready", flush=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from allcores.advisor.profiling.group_witness import GroupWitness
 from allcores.advisor.profiling.records import ProcessRecord, left_out, read_all
 from allcores.system import posix
 
@@ -23,8 +24,8 @@ STARTUP = Path(__file__).with_name("startup")
 MOST_HZ = 200
 #: samples a second, if nothing else is said: a function of 5 % is known to 2 % after four seconds
 DEFAULT_HZ = 100
-#: signals that end the command alone, which are the program's
-_FORWARDED = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+#: signals that are the program's, also where the command alone is sent them
+_FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
 @dataclass(slots=True)
@@ -55,8 +56,9 @@ class Finished:
 def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
     """Run Python with `arguments` (a script or `-m module`, and its own) to its end, sampled.
 
-    Its standard streams, folder and terminal are those of this process. Signals sent to this process meanwhile are
-    handed on to the program; Ctrl-C reaches it by itself. Nothing but the end of the program ends the wait.
+    Its standard streams, folder and terminal are those of this process. Signals sent to this process alone meanwhile
+    are handed on to the program; those to the group, as Ctrl-C in a terminal, reach it by themselves. Nothing but the
+    end of the program ends the wait.
 
     Args:
         arguments: What stands behind `python`.
@@ -89,24 +91,21 @@ def _run(command: list[str], environ: dict[str, str]) -> Finished:
     missed: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = interrupted or number == signal.SIGINT
         if process is None:
             missed.append(number)
-        elif process.returncode is None:
+            return
+        seen = witness.has_seen(number)
+        if seen is None:  # what is known then: it comes from a terminal, as a rule
+            seen = number == signal.SIGINT
+        if not seen and process.returncode is None:
             process.send_signal(number)
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True  # the terminal has sent it to the program, too
-        if _is_alone():
-            hand_on(number, frame)
-
-    before = {}
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, note)
-    for name in _FORWARDED:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # the program inherits that
-            before[number] = signal.signal(number, hand_on)
+    known = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
+    numbers = [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]  # the program inherits that
+    witness = GroupWitness(numbers)
+    before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
         started = time.monotonic()
         own = os.getpid()
@@ -119,21 +118,7 @@ def _run(command: list[str], environ: dict[str, str]) -> Finished:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _is_alone() -> bool:
-    """Whether Ctrl-C reaches this process and not the program: it is a container's first one, which has no terminal.
-
-    Whoever runs the container sends it to the first process alone then. Elsewhere a group gets it, as a rule, and the
-    program must not get it twice.
-    """
-    if os.getpid() != 1:
-        return False
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return True
-    return False
+        witness.end()
 
 
 def end_as(status: int) -> int:
