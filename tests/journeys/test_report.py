@@ -89,6 +89,29 @@ def test_each_session_of_a_resumed_run_has_a_timeline(run: Run, folder: Path) ->
     assert "session 3: it has 1, 2" in run("trace", *where, "--session", "3", code=2)
 
 
+def test_a_resumed_run_leaves_the_recording_of_an_earlier_session(run: Run, folder: Path) -> None:
+    """It is recorded beside that: by the same command, by `runs resume`, and not at all where the run is refused."""
+    (folder / "short.txt").write_text("".join(f"{n}\n" for n in range(8)))
+    words = ["run", "work.py:picky", "short.txt", "-o", "out.jsonl", "--runs-dir", "runs"]
+    words += ["--timeline", "run.jsonl", "--trace", "trace.json"]
+    run(*words, code=3)
+    first = [(folder / name).read_bytes() for name in ("run.jsonl", "trace.json")]
+    work = (folder / "work.py").read_text()
+    (folder / "work.py").write_text(work.replace("% 20", "% 30"))
+    run(*words, "--resume", code=2)
+    assert sorted(path.name for path in folder.glob("run*.jsonl")) == ["run.jsonl"]
+    (folder / "work.py").write_text(work)
+    said = run(*words, "--resume", code=3)
+    assert "the timeline of this session is written to run-2.jsonl: run.jsonl has an earlier one" in said
+    assert "the trace of this session is written to trace-2.json: trace.json has an earlier one" in said
+    run("runs", "resume", "latest", "--runs-dir", "runs", code=3)
+    assert first == [(folder / name).read_bytes() for name in ("run.jsonl", "trace.json")]
+    assert sorted(path.name for path in folder.glob("run*.jsonl")) == ["run-2.jsonl", "run-3.jsonl", "run.jsonl"]
+    assert sorted(path.name for path in folder.glob("trace*.json")) == ["trace-2.json", "trace-3.json", "trace.json"]
+    run("report", "run-3.jsonl")
+    assert "<dt>items tried</dt><dd>" in (folder / "report.html").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.quick
 def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(run: Run, folder: Path) -> None:

@@ -12,9 +12,9 @@ from allcores.timeline import Timeline, file
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.gz"])
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", ["", "private", "named"])
 def test_what_could_not_be_written_is_written_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moved: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moved: str
 ) -> None:
     path, write, room = tmp_path / name, os.write, [7, 0]
 
@@ -35,12 +35,15 @@ def test_what_could_not_be_written_is_written_later(
         lines.flush()
     monkeypatch.setattr(os, "write", write_some)
     with pytest.raises(OSError, match="space"):
-        lines.move(path) if moved else lines.flush()
+        if moved:
+            lines.move(path, private=moved == "private")
+        lines.flush()
     for row in rows[20:]:
         lines.add(row)
     lines.flush()
     lines.close()
     assert list(file.rows_of([path.read_bytes()], name)) == rows
+    assert (path.read_bytes()[:2] == b"\x1f\x8b") is name.endswith(".gz"), "as its name says"
 
 
 def test_it_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from allcores.cli.output import print_error
+from allcores.cli.output import print_error, say
 from allcores.errors import RunNotFound, UsageError
 from allcores.events import PoolEvent
 
@@ -23,35 +23,65 @@ _FILE = re.compile(r"timeline-(\d+)\.jsonl\.gz")
 class Recorder:
     """Records while its `with` block runs, if that is wanted; the trace is written at its end.
 
+    Of a run with a journal nothing is written before the run is open, and known to be worked at by nobody else.
+
     Args:
-        timeline: Files to write, None for none.
-        trace: Files to write, None for none.
+        timeline: File to write, None for none.
+        trace: File to write, None for none.
         journalled: The run has a folder that `keep` will name.
     """
 
     def __init__(self, timeline: str | None, trace: str | None, *, journalled: bool = False) -> None:
-        self._trace = trace
+        #: files that were asked for, and what they are called in this session; None: not to be written
+        self._asked = timeline
+        self._trace = None if journalled else trace
+        self._trace_asked = trace
         #: for the pool
         self.observers: tuple[Callable[[PoolEvent], None], ...] = ()
-        self._for_folder = journalled and timeline is None
-        #: the file in the run's folder
+        self._journalled = journalled
+        #: the file that was made for this session alone, and that is of no interest if nothing was run in it
         self._path: str | None = None
+        self._resumed = False
         if timeline is None and trace is None and not journalled:
             return
         from allcores.timeline import Timeline
 
-        self._timeline = Timeline(timeline)
+        self._timeline = Timeline(None if journalled else timeline)
         self.observers = (self._timeline,)
 
-    def keep(self, folder: str) -> None:
-        """The run's folder is known: what is recorded goes there, unless it was asked for elsewhere."""
-        if self._for_folder:
-            number = max(sessions(folder), default=0) + 1
-            try:
+    def keep(self, folder: str, session: int) -> None:
+        """The run is open: what is recorded goes to its folder, unless it was asked for elsewhere.
+
+        Args:
+            folder: Of the run.
+            session: Its number in the run; what earlier ones have recorded stays.
+        """
+        if not self._journalled:
+            return
+        self._resumed = session > 1
+        self._trace = self._of_session(self._trace_asked, session, "trace")
+        try:
+            if self._asked is None:
+                number = max(sessions(folder), default=0) + 1
                 self._path = os.path.join(folder, f"timeline-{number}.jsonl.gz")
                 self._timeline.write_to(self._path)
-            except (OSError, UsageError) as failure:
-                print_error(f"there will be no timeline of this run: {failure}")
+                return
+            path = self._of_session(self._asked, session, "timeline")
+            assert path is not None
+            self._timeline.write_to(path, private=False)
+            self._path = None if path == self._asked else path
+        except (OSError, UsageError) as failure:
+            self._path = None
+            print_error(f"there will be no timeline of this run: {failure}")
+
+    def _of_session(self, asked: str | None, session: int, what: str) -> str | None:
+        """The file of this session, in the place of one that has an earlier session."""
+        if asked is None or session == 1 or not (os.path.isfile(asked) and os.path.getsize(asked)):
+            return asked
+        while os.path.lexists(path := _numbered(asked, session)):
+            session += 1
+        say(f"the {what} of this session is written to {path}: {asked} has an earlier one")
+        return path
 
     def __enter__(self) -> Recorder:
         return self
@@ -63,14 +93,24 @@ class Recorder:
             return
         try:
             self._timeline.close()
-            if self._trace is not None:
+            # A run that was done already: what its earlier sessions did is more of interest.
+            is_empty = not self._timeline.attempts
+            if self._trace is not None and not (self._resumed and is_empty):
                 self._timeline.save_trace(self._trace)
-            if self._path is not None and not self._timeline.attempts:
-                # A run that was done already: what its earlier sessions did is more of interest.
+            if self._path is not None and is_empty:
                 os.unlink(self._path)
         except (OSError, UsageError) as failure:
             # The run itself is done, and its outcomes are written.
             print_error(f"the recording is not complete: {failure}")
+
+
+def _numbered(path: str, number: int) -> str:
+    """The name of a further file beside one: run-2.jsonl.gz."""
+    root, suffix = os.path.splitext(path)
+    if suffix == ".gz":
+        root, inner = os.path.splitext(root)
+        suffix = inner + suffix
+    return f"{root}-{number}{suffix}"
 
 
 @contextlib.contextmanager

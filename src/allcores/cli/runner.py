@@ -351,7 +351,7 @@ class Runner:
         )
         with RunSession(work, journal) as opened:
             self.run_name = opened.name
-            self.recorder.keep(opened.folder)
+            self.recorder.keep(opened.folder, opened.run_row.sessions)
             self.result = opened.work(pool, looks_on)
 
     def stop_at(self, outcome: Outcome[str]) -> None:

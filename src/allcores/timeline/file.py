@@ -63,17 +63,24 @@ class Lines:
             except OSError as error:
                 raise UsageError(f"The timeline {self.path!r} cannot be written: {error.strerror}.") from None
 
-    def move(self, path: str | os.PathLike[str]) -> None:
-        """From memory into a new file, gzipped, what was written so far included.
+    def move(self, path: str | os.PathLike[str], *, private: bool) -> None:
+        """From memory into a file, what was written so far included.
+
+        Args:
+            path: The file; gzipped if its name ends in .gz.
+            private: See the class.
 
         Raises:
             UsageError: If that is not possible.
             OSError: If the system refuses it.
         """
-        file = Lines(path, private=True)
+        file = Lines(path, private=private)
         self.path, self._whole_path, self._descriptor = file.path, file._whole_path, file._descriptor
         self._rest, self._kept = b"".join(self._kept), []
-        self._write()
+        if file._encoder is None:
+            self._rest, self._encoder = zlib.decompressobj(wbits=_GZIP).decompress(self._rest), None
+        if private:
+            self._write()
 
     def add(self, row: Any) -> None:
         """Note a row; it is written with the next flush."""

@@ -126,7 +126,10 @@ class Timeline:
             return
         if isinstance(event, PoolEnded):
             # Without the lock: it waits for the sampling thread, which needs it.
-            self.close()
+            try:
+                self.close()
+            except OSError as error:
+                raise self._ends_here(error) from error
             return
         with self._lock:
             take = _TAKES.get(type(event))
@@ -139,7 +142,10 @@ class Timeline:
                     self._flush(now)
                 except OSError as error:
                     self._give_up()
-                    raise UsageError(f"The timeline {self._lines.path!r} ends here: {error.strerror}.") from error
+                    raise self._ends_here(error) from error
+
+    def _ends_here(self, error: OSError) -> UsageError:
+        return UsageError(f"The timeline {self._lines.path!r} ends here: {error.strerror}.")
 
     def _give_up(self) -> None:
         self._closed = True
@@ -357,8 +363,12 @@ class Timeline:
         return self._aggregates.counts["attempts"]
 
     @hiding
-    def write_to(self, path: str | os.PathLike[str]) -> None:
-        """Go on in a file, gzipped, with all that was recorded so far; only if none was named before.
+    def write_to(self, path: str | os.PathLike[str], *, private: bool = True) -> None:
+        """Go on in a file, with all that was recorded so far; only if none was named before.
+
+        Args:
+            path: The file; gzipped if its name ends in `.gz`.
+            private: It must not be there yet, and nobody else may read it. False: as for one that is named at first.
 
         Raises:
             UsageError: If it cannot be written.
@@ -366,7 +376,7 @@ class Timeline:
         with self._lock:
             if self._closed or self._lines.path is not None:
                 raise UsageError(f"the timeline is {'complete' if self._closed else 'written to a file'} already")
-            self._lines.move(path)
+            self._lines.move(path, private=private)
 
     # --- the end ---
 
