@@ -15,6 +15,7 @@ from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.confirm import Confirmation, confirm
 from allcores.advisor.measuring import machine, switches, travel
 from allcores.advisor.measuring.no_answer import TooSlow
+from allcores.advisor.measuring.patience import PART
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import Common, Names, code_for
 from allcores.advisor.model.decision import Decision, Prediction, Setting, decide, needed
@@ -70,8 +71,9 @@ def advise(
         The verdict, the recommended setting, its predicted and measured speed-up, pitfalls, and code to paste.
 
     Raises:
-        UsageError: There are no items, an option makes no sense, or the function raises for every item that was tried,
-            or is, or returns, a coroutine or a generator, which compute nothing when they are made.
+        UsageError: There are no items, or none comes within half of the budget, an option makes no sense, or the
+            function raises for every item that was tried, or is, or returns, a coroutine or a generator, which compute
+            nothing when they are made.
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     names = Names(name_in_code(fn))
@@ -98,7 +100,8 @@ def advise_named(
     tell: Callable[[str], None],
 ) -> Advice:
     """The same with names for the code, a budget that has begun already, and `tell` as of `Probing`. See `advise`."""
-    sample = Sample(items, total=total, repeat=repeat)
+    patience_s = PART * (budget - (perf_counter() - began))
+    sample = Sample(items, total=total, repeat=repeat, patience_s=patience_s)
     probing = Probing(fn, sample, began=began, budget=budget - SPARE_S, tell=tell)
     try:
         try:

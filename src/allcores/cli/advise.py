@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import click
 
+from allcores.advisor.measuring.patience import PART
 from allcores.cli import input_options, measured
 from allcores.cli.output import check_stdout, note, reserved_stdout, say, show, write_json
 
@@ -69,7 +71,10 @@ def _advise(
     # What the function, or its module, prints is not a part of the answer.
     with reserved_stdout() as standard:
         pages = [path for path in (page, picture) if path is not None]
-        given = measured.Measured(function, inputs, files, format, encoding, purpose="advice", pages=pages)
+        patience_s = PART * (budget - (perf_counter() - began))
+        given = measured.Measured(
+            function, inputs, files, format, encoding, purpose="advice", patience_s=patience_s, pages=pages
+        )
         advice = advise_named(
             given.fn,
             given.items,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from allcores.advisor.asked import check_computes
+from allcores.advisor.measuring.patience import Patience, TooLong
 from allcores.advisor.measuring.sample import Beginning
 from allcores.cli.exits import CommandError
 from allcores.cli.paths import check_patterns, matching, patterns_of
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
     from allcores.sources.base import Source
 
+#: for an input that is at hand
+FOREVER = Patience(math.inf)
 #: seconds that reading the input may take, and items of it that are kept
 READ_S, MOST_ITEMS = 1.5, 1_000_000
 
@@ -39,6 +43,7 @@ class Measured:
 
     Args:
         purpose: What needs items, for the message if there are none.
+        patience_s: Seconds in which there has to be an item.
         pages: Files that are going to be written, and may be none of those that are read.
 
     Attributes:
@@ -48,7 +53,7 @@ class Measured:
         names: How a program gets at both.
 
     Raises:
-        CommandError: They make no sense, or there are no items.
+        CommandError: They make no sense, or there are no items, or none in time.
         UsageError: The input cannot be read, or a page would replace a file of it, or that of the function.
     """
 
@@ -61,6 +66,7 @@ class Measured:
         encoding: str,
         *,
         purpose: str,
+        patience_s: float = math.inf,
         pages: Iterable[str] = (),
     ) -> None:
         def find_input() -> tuple[tuple[str, ...], tuple[str, ...], Source[Any]]:
@@ -78,7 +84,7 @@ class Measured:
         (inputs, files, source), self.fn = both(find_input, find_function)
         for path in pages:
             check_inputs_survive(path, source, self.fn)
-        items, whole, self.total = _read(source)
+        items, whole, self.total = _read(source, Patience(patience_s))
         if not items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
         self.items: Iterable[Any] = items if whole else Beginning(items)
@@ -99,18 +105,23 @@ def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, enc
     return from_inputs(inputs, format=format, encoding=encoding)
 
 
-def _read(source: Iterable[Any]) -> tuple[list[Any], bool, int | None]:
+def _read(source: Iterable[Any], patience: Patience = FOREVER) -> tuple[list[Any], bool, int | None]:
     """Items, whether these are all, and how many there are in all; None if counting them would take too long."""
     items: list[Any] = []
     until = perf_counter() + READ_S
     iterator = iter(source)
-    for item in iterator:
-        items.append(item)
-        # at each: one may take as long as all of them should
-        if len(items) > MOST_ITEMS or perf_counter() > until:
-            break
-    else:
-        return items, True, len(items)
+    try:
+        with patience:
+            for item in patience.of(iterator):
+                items.append(item)
+                # at each: one may take as long as all of them should
+                if len(items) > MOST_ITEMS or perf_counter() > until:
+                    break
+            else:
+                return items, True, len(items)
+    except TooLong:
+        if not items:
+            raise CommandError(patience.sentence()) from None
     close = getattr(iterator, "close", None)
     if close is not None:
         close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import click
 
+from allcores.advisor.measuring.patience import PART
 from allcores.cli import input_options, measured
 from allcores.cli.output import check_stdout, note, reserved_stdout, say, show, write_json
 
@@ -71,7 +73,10 @@ def _tune(
     # What the function, or its module, prints is not a part of the answer.
     with reserved_stdout() as standard:
         pages = [path for path in (page, picture) if path is not None]
-        given = measured.Measured(function, inputs, files, format, encoding, purpose="tuning", pages=pages)
+        patience_s = PART * (budget - (perf_counter() - began))
+        given = measured.Measured(
+            function, inputs, files, format, encoding, purpose="tuning", patience_s=patience_s, pages=pages
+        )
         try:
             tuning = tune_named(
                 given.fn,

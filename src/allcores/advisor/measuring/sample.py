@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from time import perf_counter
 from typing import Any
 
+from allcores.advisor.measuring.patience import Patience, TooLong
+from allcores.errors import UsageError
 from allcores.system import procfs
 from allcores.system.cores import machine_memory
 from allcores.transport.refilled_items import as_pulled
@@ -51,9 +53,20 @@ class Sample:
             all over it.
         total: How many there are, if that is known better.
         repeat: Items may be handed out again once all were.
+        patience_s: Seconds in which an iterable has to give an item.
+
+    Raises:
+        UsageError: It gave none.
     """
 
-    def __init__(self, items: Iterable[Any], *, total: int | None = None, repeat: bool = True) -> None:
+    def __init__(
+        self,
+        items: Iterable[Any],
+        *,
+        total: int | None = None,
+        repeat: bool = True,
+        patience_s: float = math.inf,
+    ) -> None:
         __tracebackhide__ = True
         self._items: Any
         #: the places of these in the input; None: those that they have there
@@ -72,7 +85,7 @@ class Sample:
                 self._places, self._items = [index for index, _ in held], [item for _, item in held]
                 self.whole = len(held) == self.total
         else:
-            self._items, self.whole = _read(as_pulled(items))
+            self._items, self.whole = _read(as_pulled(items), Patience(patience_s))
             if total is None and isinstance(items, Sized):
                 total = len(items)
             # Who says that there are fewer is wrong: so many were read.
@@ -211,15 +224,22 @@ def _held(items: Any) -> list[tuple[int, Any]] | None:
     return found if count > LOOKS or passed > LOOKS * QUICK_S else None
 
 
-def _read(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
+def _read(iterator: Iterator[Any], patience: Patience) -> tuple[list[Any], bool]:
     """The first items, and whether there are no more."""
+    __tracebackhide__ = True
     until, room = perf_counter() + READ_S, _Room()
     found: list[Any] = []
-    for item in iterator:
-        found.append(item)
-        # at each: one may take as long as all of them should
-        if len(found) > MOST_READ or perf_counter() > until or room.is_full():
-            return found, False
+    try:
+        with patience:
+            for item in patience.of(iterator):
+                found.append(item)
+                # at each: one may take as long as all of them should
+                if len(found) > MOST_READ or perf_counter() > until or room.is_full():
+                    return found, False
+    except TooLong:
+        if not found:
+            raise UsageError(patience.sentence()) from None
+        return found, False
     return found, True
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from allcores.advisor.asked import checked_name, name_in_code
 from allcores.advisor.measuring import machine
 from allcores.advisor.measuring.no_answer import NoAnswer
+from allcores.advisor.measuring.patience import PART
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model import search
 from allcores.advisor.model.code import Names
@@ -94,7 +95,7 @@ def tune_named(
     with ExitStack() as stack:
         stack.callback(place.locked().release)
         place.check(place.path)
-        sample = Sample(items, total=total)
+        sample = Sample(items, total=total, patience_s=PART * (budget - (perf_counter() - began)))
         if not sample.count:
             raise UsageError("there are no items: tuning needs some to measure the function with")
         head = {"version": 1, "facts": now.as_dict(), "input": known_by(sample)}
