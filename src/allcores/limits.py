@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Iterable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from allcores.errors import UsageError
 from allcores.system.plain_record import record
@@ -13,13 +13,16 @@ from allcores.system.plain_record import record
 N = TypeVar("N")
 
 
-def _positive(name: str, value: float | None, *, zero: bool = False) -> None:
+def _positive(name: str, value: Any, *, zero: bool = False) -> Any:
+    """A number of Python's own, checked; None stays."""
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        return None
+    number = plain_number(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:
         raise UsageError(f"{name}={value!r} is not a number")
-    if value < 0 or (value == 0 and not zero):
+    if number < 0 or (number == 0 and not zero):
         raise UsageError(f"{name}={value!r} must be {'0 or more' if zero else 'above 0'}")
+    return number
 
 
 #: Seconds: longer than any run, and small enough to be counted in nanoseconds.
@@ -28,10 +31,11 @@ FOREVER_S = 1e9
 MOST_WORKERS = 1 << 16
 
 
-def _whole(name: str, value: int | None) -> None:
-    _positive(name, value)
-    if value is not None and not isinstance(value, int):
+def _whole(name: str, value: Any, *, zero: bool = False) -> Any:
+    number = _positive(name, value, zero=zero)
+    if number is not None and not isinstance(number, int):
         raise UsageError(f"{name}={value!r} is not a whole number")
+    return number
 
 
 #: Share of the memory (the machine's, or its container's if that is less) that is kept available. Below it the
@@ -104,14 +108,12 @@ class Limits:
             "items_per_worker",
             "growth_per_worker",
         ):
-            _whole(name, getattr(self, name))
-        _positive("block_bytes", self.block_bytes, zero=True)
-        if self.block_bytes is not None and not isinstance(self.block_bytes, int):
-            raise UsageError(f"block_bytes={self.block_bytes!r} is not a whole number")
-        if self.memory_reserve != "auto":
-            if isinstance(self.memory_reserve, str):
-                raise UsageError(f"memory_reserve={self.memory_reserve!r} must be a number of bytes, 'auto' or None")
-            _whole("memory_reserve", self.memory_reserve)
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        object.__setattr__(self, "block_bytes", _whole("block_bytes", self.block_bytes, zero=True))
+        if isinstance(self.memory_reserve, str) and self.memory_reserve != "auto":
+            raise UsageError(f"memory_reserve={self.memory_reserve!r} must be a number of bytes, 'auto' or None")
+        if not isinstance(self.memory_reserve, str):
+            object.__setattr__(self, "memory_reserve", _whole("memory_reserve", self.memory_reserve))
         for name in ("setup_s", "grace_s", "terminate_s"):
             object.__setattr__(self, name, check_seconds(name, getattr(self, name), zero=name != "setup_s"))
 
@@ -141,13 +143,14 @@ class Retry:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "times", whole(self.times))
         if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
             raise UsageError(f"Retry(times={self.times!r}) must be a whole number, 0 or more")
         for name, zero in (("wait_s", True), ("factor", False), ("wait_max_s", True), ("jitter", True)):
             if getattr(self, name) is None:
                 more = " of seconds, math.inf for no bound" if name == "wait_max_s" else ""
                 raise UsageError(f"Retry({name}=None) must be a number{more}")
-            _positive(name, getattr(self, name), zero=zero)
+            object.__setattr__(self, name, _positive(name, getattr(self, name), zero=zero))
         if self.jitter > 1:
             raise UsageError(f"Retry(jitter={self.jitter!r}) must lie between 0 and 1")
         types = self.on if isinstance(self.on, tuple) else (self.on,)
@@ -187,13 +190,13 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
     """
     if value is None:
         raise UsageError(f"{name}=None must be a number of seconds")
-    _positive(name, value, zero=zero)
-    return min(value, FOREVER_S)
+    seconds: float = min(_positive(name, value, zero=zero), FOREVER_S)
+    return seconds
 
 
 def check_timeout(timeout: float | None) -> float | None:
     """`timeout` in seconds, checked: a finite number above 0, or None for no deadline."""
-    _positive("timeout", timeout)
+    timeout = _positive("timeout", timeout)
     return None if timeout is None or timeout > FOREVER_S else timeout
 
 
@@ -205,6 +208,7 @@ def check_limits(limits: object) -> None:
 
 def check_workers(workers: int) -> int:
     """A number of workers, checked: 1 or more, and no more than any system starts."""
+    workers = whole(workers)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(
             f"workers={workers!r} must be a whole number, 1 or more, or None for all cores (allcores.core_budget())."
@@ -225,7 +229,7 @@ def check_many(name: str, count: int) -> None:
 def whole(number: N) -> N:
     """A whole number of another type than Python's own (NumPy's) as one of these, as `range` takes it; else what it is.
 
-    For drop-ins: what they stand in for counts with it, and does not look at its type.
+    Options take it so, and what drop-ins stand in for counts with it, and does not look at its type.
     """
     if isinstance(number, int) or not hasattr(type(number), "__index__"):
         return number
@@ -235,8 +239,23 @@ def whole(number: N) -> N:
         return number
 
 
+def plain_number(value: Any) -> Any:
+    """The same for a number that need not be whole (NumPy's, a Decimal); what is true or a text is no number."""
+    value = whole(value)
+    kind = type(value)
+    if isinstance(value, (int, str, bytes)) or not hasattr(kind, "__float__"):
+        return value
+    if kind.__name__.startswith(("bool", "complex")):
+        return value
+    try:
+        return float(value)
+    except Exception:  # an array of several
+        return value
+
+
 def check_chunk(chunk: int | None) -> int | None:
     """`chunk` in items, checked: 1 or more, or None for chunks that size themselves."""
+    chunk = whole(chunk)
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise UsageError(f"chunk={chunk!r} must be a whole number, 1 or more, or None for automatic chunks")
     return chunk
@@ -244,8 +263,9 @@ def check_chunk(chunk: int | None) -> int | None:
 
 def check_batch(batch: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
     """`batch` in items, checked: 1 or more, "auto", or None for a function that takes one item."""
-    if batch is None or batch == "auto":
+    if batch is None or (isinstance(batch, str) and batch == "auto"):
         return batch
+    batch = whole(batch)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UsageError(
             f"batch={batch!r} must be a whole number, 1 or more, or 'auto' for batches that size themselves, or None"

@@ -17,6 +17,7 @@ from allcores.limits import (
     MOST_WORKERS,
     Limits,
     Retry,
+    check_batch,
     check_chunk,
     check_on_error,
     check_timeout,
@@ -226,3 +227,24 @@ def test_whole_numbers_of_other_types_are_whole() -> None:
         assert type(whole(number)) is int and whole(number) == 3
     several, real = numpy.arange(3), numpy.float64(3.0)
     assert whole(several) is several and whole(real) is real and whole(None) is None and whole(True) is True
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "float32", "float64"])
+def test_options_take_numbers_of_other_types_as_python_s_own(kind: str) -> None:
+    """NumPy's, where a number is computed: what is kept, shown, and written as JSON are plain numbers."""
+    number: Any = getattr(pytest.importorskip("numpy"), kind)(2)
+    limits, retry = Limits(setup_s=number, grace_s=number), Retry(wait_s=number, wait_max_s=number)
+    found: list[Any] = [limits.setup_s, limits.grace_s, retry.wait_s, retry.wait_max_s, check_timeout(number)]
+    if "int" in kind:
+        found += [check_workers(number), check_chunk(number), check_batch(number), Retry.of(number).times]
+        found += [getattr(Limits(**{name: number}), name) for name in (*ITEMS, *BYTES, "block_bytes")]
+    assert {type(each) for each in found} <= {int, float}
+    assert set(found) == {2}
+
+
+def test_what_is_true_and_what_is_a_text_is_no_number_whoever_made_it() -> None:
+    numpy = pytest.importorskip("numpy")
+    for value in (numpy.True_, numpy.str_("4"), numpy.complex64(2), numpy.arange(3), numpy.timedelta64(5, "s")):
+        for check in (check_timeout, check_workers, check_chunk, check_batch, Retry.of):
+            with pytest.raises(UsageError):
+                check(value)

@@ -18,6 +18,7 @@ from allcores.errors import UsageError
 from allcores.frames import groups
 from allcores.frames.groups import OnError
 from allcores.frames.polars_groups import SharedRows
+from allcores.limits import whole
 from allcores.system.tracebacks import hiding
 from allcores.transport.remote_errors import as_raised
 
@@ -75,6 +76,7 @@ def map_batches(
     if not isinstance(frame, polars.DataFrame):
         hint = "; collect() makes a DataFrame of it." if isinstance(frame, polars.LazyFrame) else "."
         raise UsageError(f"map_batches takes a polars.DataFrame, and this is a {type(frame).__qualname__}{hint}")
+    rows = whole(rows)
     if rows is not None and (not isinstance(rows, int) or rows < 1):
         raise UsageError(f"rows={rows!r} must be a whole number of 1 or more.")
     groups.check_on_error(on_error)

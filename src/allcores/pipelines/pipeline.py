@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.formatting import kind_text
-from allcores.limits import Limits, Retry, check_workers
+from allcores.limits import Limits, Retry, check_workers, whole
 from allcores.pipelines import operators
 from allcores.pipelines.plan import Plan, plan
 from allcores.pipelines.record_stream import RecordStream, streamed
@@ -163,6 +163,7 @@ class Pipeline:
             by: Gives the weight of a record, `len` say; "bytes": of texts, bytes and arrays, their size. A record that
                 weighs more than `size` is alone.
         """
+        size = whole(size)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UsageError(f"batch({size!r}): the size must be a whole number, 1 or more.")
         if by is not None and by != "bytes" and not callable(by):
@@ -191,6 +192,7 @@ class Pipeline:
         """
         if not callable(key):
             raise UsageError(f"group_by({key!r}): that cannot be called; it is the function that gives the key.")
+        limit = whole(limit)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise UsageError(f"group_by(limit={limit!r}) must be a whole number, 1 or more, or None for no limit.")
         shown = name_of(key) + ("" if limit is None else f", limit={limit}")
@@ -203,6 +205,7 @@ class Pipeline:
 
         Fewer than `n` records have no window; nor has what is left at the end.
         """
+        n, step = whole(n), whole(step)
         for word, number in (("n", n), ("step", step)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise UsageError(f"window({word}={number!r}) must be a whole number, 1 or more.")
@@ -212,6 +215,7 @@ class Pipeline:
     @hiding
     def enumerate(self, start: int = 0) -> Pipeline:
         """(number, record), counted from `start`."""
+        start = whole(start)
         if isinstance(start, bool) or not isinstance(start, int):
             raise UsageError(f"enumerate({start!r}): the first number must be a whole one.")
         return self._inline("enumerate", f"{start}" if start else "", partial(operators.Enumerate, start), (start,))
@@ -224,6 +228,7 @@ class Pipeline:
         """
         if not 1 <= len(places) <= 3:
             raise UsageError("islice takes (stop), (start, stop) or (start, stop, step).")
+        places = tuple(map(whole, places))
         start, stop, step = (0, places[0], 1) if len(places) == 1 else (*places, 1)[:3]
         for word, number, least in (("start", start, 0), ("stop", stop, 0), ("step", step, 1)):
             if number is None:
@@ -345,7 +350,7 @@ class Pipeline:
     def plan(self, *, workers: int | None = None, backend: On = "processes") -> Plan:
         """What would run, see `explain`."""
         if workers is not None:
-            check_workers(workers)
+            workers = check_workers(workers)
         if backend not in ON and backend.partition("://")[0] not in ON_CLUSTERS:
             raise UsageError(
                 f"backend={backend!r} must be 'processes', 'threads', 'interpreters' or 'serial', or a cluster's: "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from allcores.errors import NotSupported, UsageError
-from allcores.limits import Retry, check_chunk, check_timeout, check_workers
+from allcores.limits import Retry, check_chunk, check_timeout, check_workers, whole
 from allcores.pipelines.operators import Operator
 from allcores.system.plain_record import record
 
@@ -140,7 +140,7 @@ def worker_step(
     if on is not None and on not in ON:
         raise UsageError(f"{what}: on={on!r} must be 'processes', 'threads', 'interpreters' or 'serial'.")
     if workers is not None:
-        check_workers(workers)
+        workers = check_workers(workers)
     if not isinstance(fuse, bool):
         raise UsageError(f"{what}: fuse={fuse!r} must be True or False.")
     if not (on_error in ON_ERROR if isinstance(on_error, str) else callable(on_error)):
@@ -166,6 +166,7 @@ def worker_step(
     timeout = check_timeout(timeout)
     if timeout is not None and on in ENDLESS:
         raise NotSupported(f"{what}: timeout={timeout:g} needs on='processes': a task of on={on!r} cannot be ended.")
+    retries = whole(retries)
     Retry.of(retries)
     options = StageOptions(on, workers, timeout, retries, on_error, check_chunk(chunk))
     return WorkerStep(kind, function, called, options, preload, arguments, fuse)

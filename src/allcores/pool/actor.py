@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from allcores.errors import NotPicklable, NotSupported, UsageError
-from allcores.limits import FOREVER_S, check_many, check_timeout
+from allcores.limits import FOREVER_S, check_many, check_timeout, plain_number, whole
 from allcores.pool.actor_workers import ActorHome, ActorWorkers, CallSettings, named
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.system.tracebacks import hide, hiding, only_hiding
@@ -240,13 +240,12 @@ def make_actor(
 ) -> tuple[Actor[T], ActorWorkers]:
     """See `Pool.actors`."""
     name, words, found = named(cls, args)
-    _whole("count", count)
-    _whole("concurrent", concurrent)
+    count, concurrent = _whole("count", count), _whole("concurrent", concurrent)
     check_many("concurrent", concurrent)
     if max_queued is not None:
-        _whole("max_queued", max_queued)
+        max_queued = _whole("max_queued", max_queued)
     if restart is not None and restart != 0:
-        _whole("restart", restart, more=", 0 (never) or None (always)")
+        restart = _whole("restart", restart, more=", 0 (never) or None (always)")
     if concurrent > 1 and home.backend == "interpreters":
         raise NotSupported(
             f"concurrent={concurrent} needs backend='processes' or 'threads': backend='interpreters' allows no daemon "
@@ -283,14 +282,17 @@ def _check_cancel_running(cancel_running: bool, concurrent: int, backend: str) -
 
 
 def _seconds(name: str, value: float) -> float:
+    value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise UsageError(f"{name}={value!r} must be a number of seconds, 0 or more.")
     return min(float(value), FOREVER_S)
 
 
-def _whole(name: str, value: int, more: str = "") -> None:
+def _whole(name: str, value: int, more: str = "") -> int:
+    value = whole(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name}={value!r} must be a whole number, 1 or more{more}.")
+    return value
 
 
 __all__ = ["Actor", "make_actor"]

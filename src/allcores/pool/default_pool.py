@@ -73,7 +73,7 @@ def shared(workers: int | None = None) -> Pool:
             _shared = _usable(_shared, {})
             return _shared
         # Looked at first: bad ones are refused before anything is closed.
-        check_workers(workers)
+        workers = check_workers(workers)
         for number in [each for each in _others if each != workers and _is_idle(_others[each])]:
             _others.pop(number).close()
         _others[workers] = _usable(_others.pop(workers, None), {"workers": workers})
@@ -186,7 +186,7 @@ def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> Non
     found = pool_options.checked(workers, **options)
     if found["address"] is not None:
         options["address"] = found["address"]  # it may have stood in the backend's name
-    settings = {"workers": workers, **{name: found[name] for name in options}}
+    settings = {"workers": found["workers"], **{name: found[name] for name in options}}
     with _shared_lock:
         pools = [pool for pool in (_shared, *_others.values()) if pool is not None and is_usable(pool)]
         if not all(_is_idle(pool) for pool in pools):

@@ -58,7 +58,8 @@ def plan_map(
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
     retry = Retry.of(retries)
     timeout_ns = checked_timeout_ns(driver, timeout)
-    chunker, least = Chunker(check_chunk(chunk)), (chunk or 1) * 2
+    chunk = check_chunk(chunk)
+    chunker, least = Chunker(chunk), (chunk or 1) * 2
     if driver.backend.node_cores:
         from allcores.scheduler.node_chunk_size import NodeChunker
 

@@ -70,7 +70,7 @@ def checked(
     """
     backend, address = split_backend(backend, address)
     if workers is not None:
-        check_workers(workers)
+        workers = check_workers(workers)
     for word, function in (("preload", preload), ("setup", setup), ("teardown", teardown)):
         if function is not None and not callable(function):
             raise UsageError(f"{word}={function!r} cannot be called; it is {_FUNCTIONS[word]}.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
+from allcores.limits import plain_number
 from allcores.system.plain_record import record
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Journal:
                 raise UsageError(f"folder={self.folder!r} must be the path of a folder, or None")
         if self.fsync not in ("commit", "end", "never"):
             raise UsageError(f"fsync={self.fsync!r} must be 'commit', 'end' or 'never'")
+        for name in ("commit_s", "commit_items"):
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         if isinstance(self.commit_s, bool) or not isinstance(self.commit_s, (int, float)) or not self.commit_s > 0:
             raise UsageError(f"commit_s={self.commit_s!r} must be a number of seconds above 0")
         many: object = self.commit_items

@@ -120,7 +120,7 @@ def _initializer(
                 if len(given) > number:
                     raise TypeError(f"{title}() takes {number} arguments, not {len(given)}")
                 rest = [named.pop(name, defaults.get(name, _MISSING)) for name in names[len(given) :]]
-                if _MISSING in rest:
+                if any(each is _MISSING for each in rest):  # not `in`: arrays have no one answer to ==
                     missing = [name for name, value in zip(names[len(given) :], rest, strict=True) if value is _MISSING]
                     raise TypeError(f"{title}() misses {', '.join(missing)}")
                 given = (*given, *rest)
