@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores import slices
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
 from allcores.runs import directory, index
@@ -21,6 +23,8 @@ from allcores.sinks.many_rows import ManyRows
 from allcores.sinks.open import sink_of
 from allcores.sources.files import Files
 from allcores.sources.open import from_inputs
+from allcores.sources.sliced_inputs import SlicedInput
+from allcores.sources.sql import SqlQuery
 
 
 @pytest.fixture
@@ -94,6 +98,35 @@ def test_an_input_of_the_run_is_not_replaced(pool: allcores.Pool, here: Path, so
     else:
         assert export(run, output) == Exit.OK
         assert (here / output).read_bytes() != before[output]
+
+
+@pytest.mark.parametrize("kind", ["slices", "sliced", "several", "database", "names", "open"])
+def test_a_file_that_an_input_reads_without_being_one_is_not_replaced(
+    pool: allcores.Pool, here: Path, kind: str
+) -> None:
+    """Slices of a file, a database, names of files, an open one."""
+    pytest.importorskip("sqlalchemy")
+    Path("in.jsonl").write_text('"a"\n')
+    with contextlib.closing(sqlite3.connect("in.db")) as database:
+        database.execute("CREATE TABLE t (v)")
+        database.execute("INSERT INTO t VALUES ('a')")
+        database.commit()
+    of_file = slices.lines("in.jsonl")
+    with open("in.jsonl") as opened:
+        sources: dict[str, Any] = {
+            "slices": of_file,
+            "sliced": SlicedInput(of_file),
+            "several": list(of_file),
+            "database": SqlQuery("sqlite:///in.db", "SELECT v FROM t ORDER BY v"),
+            "names": ["in.jsonl"],
+            "open": opened,
+        }
+        run = begin(pool, str, sources[kind], "out.jsonl")
+    name = "in.db" if kind == "database" else "in.jsonl"
+    before = Path(name).read_bytes()
+    with pytest.raises(allcores.UsageError, match=r"is an input of the run"):
+        runs_export.export("runs", run.name, sink_of("in.db:other" if kind == "database" else name))
+    assert Path(name).read_bytes() == before
 
 
 @pytest.mark.parametrize("output", ["e.jsonl", "e.csv", "e.db:t", "e/", "e.jsonl.gz"])

@@ -129,6 +129,8 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
 
 def _check_inputs_survive(path: str, source: dict[str, Any]) -> None:
     """Raise UsageError if writing `path` would change a file that the run has read, as far as its catalogue tells."""
+    for name in source.get("files") or ():
+        check_file_survives(path, name, f"an input of the run ({name})")
     for part in source.get("parts") or ():
         if isinstance(part.get("pattern"), str):
             check_inputs_survive(path, Files(part["pattern"]))

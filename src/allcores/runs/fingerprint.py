@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import Any
 
+from allcores.sinks.destination import files_read
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.many_rows import is_many
-from allcores.sources.chain import Chain, facts_of
+from allcores.sources.chain import facts_of, parts_of
 from allcores.sources.digest import item_digest
 from allcores.system.object_state import LRU_CACHE, attributes, held_around
 
@@ -55,9 +56,13 @@ def fingerprint_of_function(function: Callable[..., Any] | None) -> dict[str, An
 
 
 def fingerprint_of_source(source: Iterable[Any]) -> dict[str, Any]:
-    """What kind of input, and its names."""
-    parts = source.parts if isinstance(source, Chain) else (source,)
-    return {"parts": [_part(part) for part in parts], "facts": facts_of(source)}
+    """What kind of input, and its names; and the files that it reads, where these do not tell."""
+    parts = [_part(part) for part in parts_of(source)]
+    found: dict[str, Any] = {"parts": parts, "facts": facts_of(source)}
+    told = {part.get("path") for part in parts}
+    if files := [path for path in files_read(source) if path not in told]:
+        found["files"] = files
+    return found
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], *, keyed: bool) -> list[str]:

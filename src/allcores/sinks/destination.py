@@ -20,7 +20,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.slices import Slice, Slices
-from allcores.sources.chain import Chain
+from allcores.sources.chain import Chain, parts_of
 from allcores.sources.compression import wrap_to_write
 from allcores.sources.file_names import PatternError, matching_files, would_match
 from allcores.sources.files import Files
@@ -30,6 +30,8 @@ from allcores.system.partial_files import create_partial, partial_path
 
 #: items of a list that are looked at for being the output's file; more would cost a noticeable time before the start
 ITEMS_MAX = 100_000
+#: names that are looked at for what a source reads
+_FILES_MAX = 1_000
 #: parts of an item, likewise: a row has few, a vector many
 _PARTS_MAX = 16
 #: what can be looked at before it is read, and costs nothing to look at
@@ -189,6 +191,18 @@ def items_survive(path: str, items: Iterable[Any]) -> Iterator[Any]:
                 raise _overwritten(path, name)
         yield item
     yield from reading
+
+
+def files_read(source: Iterable[Any]) -> list[str]:
+    """The files that a source reads, by their whole paths, as far as it tells; not those that match a pattern."""
+    named = (name for part in parts_of(source) if not isinstance(part, Files) for name in _files_of(part))
+    found: dict[str, None] = {}
+    for name in islice(named, _FILES_MAX):
+        with contextlib.suppress(OSError, ValueError):
+            path = os.path.realpath("/dev/fd/0") if name == STDIN else os.path.abspath(name)
+            if stat.S_ISREG(os.stat(path).st_mode):
+                found[path] = None
+    return list(found)
 
 
 def are_looked_at(source: Iterable[Any]) -> bool:
