@@ -1265,7 +1265,7 @@ def _add_client(world: World, pick: Any) -> None:
 
 
 def slow_world(seed: int) -> World:
-    """Several maps; some have slow inputs, whose readers sleep until a worker is idle, and some are given up."""
+    """Several maps; some have slow inputs, so that their readers sleep until a worker is idle; some are given up."""
     dice = random.Random(seed)
     pick = dice.choice
     world = World(

@@ -232,6 +232,8 @@ class Settlement:
             TaskRetried(chunk.map_state.number, again.first, chunk.attempt, failure.kind, failure.error, wait_s)
         )
         self._state.timers.set(now + int(wait_s * 1e9), Timer.RETRY, again)
+        # What this attempt tells of the items may let more of them be pulled.
+        self._state.dirty_maps.update(chunk.map_state.together)
         return True
 
     # --- ends of workers --------------------------------------------------------------------------
@@ -379,6 +381,8 @@ class Settlement:
             share = chunk.size_bytes * number // max(1, len(chunk.items))
             map_state.bytes_out = 0 if map_state.consumed == map_state.pulled else max(0, map_state.bytes_out - share)
         self._state.dirty_maps.add(chunk.map_state)
+        if map_state.series is not None:
+            self._state.dirty_maps.update(map_state.series.maps)
 
     def settle_stopped(self, chunk: Chunk, start: int, stop: int) -> None:
         """Settle unstarted items [start:stop] of a map that was stopped as cancelled."""

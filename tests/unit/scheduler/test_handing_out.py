@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.unit.scheduler.harness import SECOND, Harness, take_all
+from tests.unit.scheduler.harness import SECOND, Boom, Harness, take_all
 from tests.unit.simulation import MILLI
 
 from allcores.errors import InternalError
@@ -13,9 +13,10 @@ from allcores.limits import Retry
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.chunk_size import MOST_NS, Chunker
 from allcores.scheduler.input_demand import RESERVE
-from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Launch, Peek, Send, SetLimit, WorkerProgress
 from allcores.scheduler.scheduler import CROWDED_NS
+from allcores.scheduler.series import Series
 from allcores.scheduler.state import DEPTH
 from allcores.scheduler.timeouts import PEEK_NS
 from allcores.scheduler.work_stealing import CONFIRM_NS
@@ -105,6 +106,33 @@ def test_whose_reader_held_back_is_woken_by_what_a_map_that_has_ended_gives_back
     harness.scheduler.state.dirty_maps.clear()
     harness.results(1, 1, 0, count)
     assert waiting in harness.scheduler.state.dirty_maps and harness.scheduler.demand.wants_input(waiting)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_whose_reader_held_back_is_woken_when_the_first_that_is_known_of_its_items_is_no_outcome(
+    cancelled: bool,
+) -> None:
+    """The first attempt was not the last, or was one of the part before it, which was given up: now more may be out."""
+    harness = Harness(2, ready=False)
+    series: Series[MapState] = Series()
+    retry = Retry(times=1, wait_s=1_000.0)
+    first, second = [harness.map_state(retry=retry) for _ in range(2)]
+    if cancelled:
+        for each in (first, second):
+            harness.scheduler.forget(each)
+            each.series, each.place, each.chunker = series, each.number, first.chunker
+            harness.scheduler.open(each)
+    harness.ready(1)
+    for _ in range(2):
+        harness.add(first, 2)
+    if cancelled:
+        harness.scheduler.cancel(first, harness.now)
+    waiting = second if cancelled else first
+    harness.ready(2)
+    harness.state.dirty_maps.clear()
+    failures = None if cancelled else [Failure(0, Kind.FAILED, Boom())]
+    harness.results(1, 1, 0, 1, ended=False, failures=failures)
+    assert waiting in harness.state.dirty_maps and harness.scheduler.demand.wants_input(waiting)
 
 
 @pytest.mark.parametrize("exhausted", [False, True])
