@@ -187,6 +187,29 @@ def test_an_input_that_never_waits_leaves_the_event_loop_its_turns(
     assert longest <= 1
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+def test_an_async_input_waits_for_room_without_looking(
+    backend: Any, batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of it, by workers and by who reads: a loop that looks again and again has no rest."""
+    sleep = asyncio.sleep
+
+    async def only_turns(seconds: float) -> None:
+        if seconds:
+            await asyncio.Event().wait()
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", only_turns)
+
+    async def read(pool: Pool) -> int:
+        made: Any = pool.aimap
+        return len([value async for value in made(sorted if batch else double, numbers(300), batch=batch)])
+
+    with Pool(1 if backend == "serial" else 2, backend=backend, limits=Limits(items_in_flight=8)) as pool:
+        assert asyncio.run(read(pool)) == 300
+
+
 def test_a_stream_is_read_in_the_loop_in_which_it_was_made(pool: Pool) -> None:
     """Nobody would be woken in another one; the error says so, and the stream still is that of its loop."""
 

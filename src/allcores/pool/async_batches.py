@@ -14,24 +14,28 @@ from allcores.pool.loop_turns import LoopTurns
 from allcores.scheduler.map_state import MapState
 from allcores.system.clock import monotonic_ns
 
-#: pause between two looks at whether there is room, seconds
-PAUSE_S = 0.001
-
 
 class Gatherer:
     """Items that wait until there are enough for a batch, or until a worker would idle for want of them.
 
     Args:
         told: Called when items were handed over.
+        room: Set when there may be room for more.
     """
 
     def __init__(
-        self, driver: Driver, map_state: MapState, input_reader: InputReader, told: Callable[[], object]
+        self,
+        driver: Driver,
+        map_state: MapState,
+        input_reader: InputReader,
+        told: Callable[[], object],
+        room: asyncio.Event,
     ) -> None:
         self._driver = driver
         self._map_state = map_state
         self._input_reader = input_reader
         self._told = told
+        self._may_have_room = room
         self._items: list[Any] = []
         self._wanted = 1
         #: when the first of the items was asked for
@@ -52,11 +56,12 @@ class Gatherer:
         """Wait until another batch may be begun; one that is begun goes on."""
         driver, map_state = self._driver, self._map_state
         while not self._items and not map_state.exhausted and not map_state.cancelled:
+            self._may_have_room.clear()
             with driver.lock:
                 if driver.scheduler.demand.room(map_state) > 0 and map_state.may_pull:
                     self._wanted = max(1, map_state.want(driver.workers))
                     return
-            await asyncio.sleep(PAUSE_S)
+            await self._may_have_room.wait()
 
     def _take(self, item: Any) -> None:
         if not self._items:

@@ -30,11 +30,18 @@ class _Bell:
     def __init__(self) -> None:
         __tracebackhide__ = True
         self._loop = asyncio.get_running_loop()
+        #: there is something to read
         self.event = asyncio.Event()
+        #: there may be room for more of an async input
+        self.room = asyncio.Event()
 
     def ring(self) -> None:
-        """There is something to read."""
-        self.call(self.event.set)
+        """There is something to read, or to pull input for."""
+        self.call(self._rung)
+
+    def _rung(self) -> None:
+        self.event.set()
+        self.room.set()
 
     def call(self, function: Callable[[], object]) -> None:
         """Have the loop call something. One that is closed takes no calls."""
@@ -146,6 +153,8 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
         with self._driver.lock:
             segment = map_state.take()
             broken = map_state.broken
+        if segment is not None:
+            self._bell.room.set()
         if segment is not None or broken is not None:
             self._driver.backend.settle_logs(LOGS_ASIDE_S)
         if segment is None and broken is not None:
@@ -178,7 +187,7 @@ async def _pull(
         if map_state.chunker.batch:
             from allcores.pool.async_batches import Gatherer
 
-            gatherer = Gatherer(driver, map_state, input_reader, bell.event.set)
+            gatherer = Gatherer(driver, map_state, input_reader, bell.event.set, bell.room)
             await gatherer.pull(source)
             return
         turns = LoopTurns()
@@ -187,10 +196,11 @@ async def _pull(
             # Where reading is what runs tasks (backend="serial"), the reader has to know.
             bell.event.set()
             while not map_state.exhausted and not map_state.cancelled:
+                bell.room.clear()
                 with driver.lock:
                     if driver.scheduler.demand.room(map_state) > 0 and map_state.credit > 0:
                         break
-                await asyncio.sleep(0.001)
+                await bell.room.wait()
             await turns.pause()
             asked_ns = monotonic_ns()
     except BaseException as error:
