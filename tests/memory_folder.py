@@ -49,6 +49,8 @@ class MemoryFolder:
     def __init__(self) -> None:
         _remove_left()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
+        # As the usual one: a server that refuses to be run by root has its files there as another user.
+        self.path.chmod(0o1777)
         # Nobody sees it before it is locked: what has no such file is let alone.
         unnamed = self.path / f"{_LOCK}.new"
         self._lock = unnamed.open("w")

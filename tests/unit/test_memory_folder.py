@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def test_what_is_in_use_stays_and_what_was_left_goes() -> None:
         (each.path / "kept").write_text("")
     left._lock.close()
     second = MemoryFolder()
+    assert stat.S_IMODE(second.path.stat().st_mode) == 0o1777
     assert (first.path / "kept").exists() and not left.path.exists()
     for each in (first, second):
         each.remove()
