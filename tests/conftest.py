@@ -275,6 +275,16 @@ def _first_property(_: None) -> None:
 ctypes.c_int(0)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules of tests and their items all stay: the collector would go over them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the collector need not look at it time and again."""
     # Its first property makes Hypothesis look for who refers to its random numbers, which what is frozen hides.

@@ -55,6 +55,8 @@ class _Late:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pytest asks of each name in a module of tests whether it is a fixture
+            raise AttributeError(name)
         return getattr(importlib.import_module(self._name), name)
 
 

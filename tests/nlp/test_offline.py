@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.installed import needed
 from tests.nlp import offline
 from tests.process.scripts import PATHS
 from tests.process.waiting import PATIENCE_S
 
 from allcores.nlp.catalogue import INSTEAD, STAGES
 
-for name in ("spacy", "onnxruntime", "tokenizers", "rensa"):
-    pytest.importorskip(name)
+needed("spacy", "onnxruntime", "tokenizers", "rensa")
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
