@@ -225,6 +225,16 @@ def test_what_was_delayed_is_claimed_once_its_time_has_come(store: JobStore) -> 
     assert claims[0].job.id == job.id and time.time() >= job.run_at
 
 
+def test_a_job_that_has_ended_says_still_before_when_it_was_not_to_begin(store: JobStore) -> None:
+    """And not when it began: on its page a job that had waited in the queue was told to have been put off."""
+    jobs = [store.submit("f", {}, run_at=run_at).job for run_at in (None, time.time() - 1_000)]
+    with store.become_supervisor():
+        store.finish_many([(claim, Finished(State.SUCCEEDED)) for claim in store.claim(2, ["f"])])
+    for job in jobs:
+        kept = store.get(job.id)
+        assert kept is not None and (kept.state, kept.run_at) == (State.SUCCEEDED, job.run_at)
+
+
 def test_a_release_charges_nothing(store: JobStore) -> None:
     store.submit_many([Submission("f", {})] * 2)
     with store.become_supervisor():
