@@ -44,8 +44,6 @@ SILENT_S = 30.0
 #: requests at a time, and those that wait for that
 _THREADS = 4
 _MOST_SENT = 64
-#: transactions in one look that take ends
-_PORTIONS = 3
 
 
 def body_of(job: Job) -> bytes:
@@ -243,19 +241,16 @@ class WebhookDuty(Duty):
         return True
 
     def _take_ends(self, wall: float) -> bool:
-        """Take what has ended; whether that was all."""
+        """Take what has ended, a transaction of it; whether that was all."""
         assert self._pending is not None
-        for _ in range(_PORTIONS):
-            try:
-                taken = self._store.take_ends(wall)
-            except StoreError:
-                # They may have been taken all the same: then the records say so.
-                self._pending = None
-                raise
-            self._pending.update(taken)
-            if len(taken) < untold.MOST_TAKEN:
-                return True
-        return False
+        try:
+            taken = self._store.take_ends(wall)
+        except StoreError:
+            # They may have been taken all the same: then the records say so.
+            self._pending = None
+            raise
+        self._pending.update(taken)
+        return len(taken) < untold.MOST_TAKEN
 
     def _send(self, name: str, record: dict[str, Any]) -> None:
         job = self._store.get(record["job"])
