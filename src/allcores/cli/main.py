@@ -110,15 +110,8 @@ def group() -> None:
 def _of_jobs(error: Exception) -> Exit | None:
     """The exit code for what can be wrong with a store of jobs; None for anything else."""
     errors = sys.modules.get("allcores.jobs.errors")  # not loaded for this: a command that has met them has loaded it
-    if errors is None:
-        return None
-    if isinstance(error, errors.AlreadySupervised):
-        return Exit.IN_USE
-    if isinstance(error, errors.SchemaTooNew):
-        return Exit.USAGE
-    if isinstance(error, errors.StoreError):
-        return Exit.OUTPUT
-    return Exit.USAGE if isinstance(error, errors.JobsError) else None
+    code = None if errors is None else errors.exit_code(error)
+    return None if code is None else Exit(code)  # type: ignore[call-arg]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

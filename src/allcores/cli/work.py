@@ -14,7 +14,7 @@ import click
 from allcores.cli.exits import missing_extra
 from allcores.cli.jobs import open_store, store_option
 from allcores.cli.output import Seconds, say
-from allcores.jobs.until_signal import GRACE_S, run_until_signal
+from allcores.jobs.until_signal import GRACE_HELP, GRACE_S, WORKERS_HELP, run_until_signal
 
 if TYPE_CHECKING:
     from allcores.jobs.tasks import Registry
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
 #: seconds beyond those before a supervisor whose parent is gone kills itself
 SPARE_S = 10.0
 
-workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Jobs at a time. Default: the core budget."
-)
+workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help=WORKERS_HELP)
 grace_option = click.option(
     "--grace",
     type=Seconds(min=0),
     default=GRACE_S,
     show_default=True,
     metavar="SECONDS",
-    help="What running jobs get when it ends; those that are not done by then run again later.",
+    help=GRACE_HELP,
 )
 
 

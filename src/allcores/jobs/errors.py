@@ -140,3 +140,17 @@ class SchemaTooNew(StoreError):
         super().__init__(text)
         self.found = found
         self.known = known
+
+
+#: how a command ends: the first kind that fits
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (AlreadySupervised, 6),
+    (SchemaTooNew, 2),
+    (StoreError, 4),
+    (JobsError, 2),
+)
+
+
+def exit_code(error: Exception) -> int | None:
+    """How a command ends for what can be wrong with a store of jobs (docs/cli.md); None for anything else."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)

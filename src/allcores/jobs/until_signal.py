@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: seconds that running jobs get when the program is asked to end
 GRACE_S = 10.0
+#: of the options of such programs
+WORKERS_HELP = "Jobs at a time. Default: the core budget."
+GRACE_HELP = "What running jobs get when it ends; those that are not done by then run again later."
 
 
 def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None] | None) -> int:

@@ -9,12 +9,12 @@ import click
 from flask.cli import with_appcontext
 
 from allcores.errors import UsageError
-from allcores.jobs.errors import AlreadySupervised, JobsError, SchemaTooNew, StoreError
-from allcores.jobs.until_signal import GRACE_S, run_until_signal
+from allcores.jobs.errors import JobsError, exit_code
+from allcores.jobs.until_signal import GRACE_HELP, GRACE_S, WORKERS_HELP, run_until_signal
 from allcores.web.state import current
 
-#: how `work` ends for errors, as `allcores work` does: the first kind that fits
-_CODES = ((AlreadySupervised, 6), (SchemaTooNew, 2), (StoreError, 4), (Exception, 2))
+#: how `work` ends where tasks or settings make no sense
+_USAGE = 2
 
 
 class _Failed(click.ClickException):
@@ -22,7 +22,7 @@ class _Failed(click.ClickException):
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
-        self.exit_code = next(code for kind, code in _CODES if isinstance(error, kind))  # type: ignore[misc]
+        self.exit_code = exit_code(error) or _USAGE  # type: ignore[misc]
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -48,9 +48,7 @@ def address() -> None:
         click.echo("The app itself says who may come in (ALLCORES_AUTHORIZE).")
 
 
-_workers = click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Jobs at a time. Default: the core budget."
-)
+_workers = click.option("--workers", type=click.IntRange(min=1), metavar="N", help=WORKERS_HELP)
 _grace = click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -58,7 +56,7 @@ _grace = click.option(
     show_default=True,
     callback=_seconds,
     metavar="SECONDS",
-    help="What running jobs get when it ends; those that are not done by then run again later.",
+    help=GRACE_HELP,
 )
 
 
