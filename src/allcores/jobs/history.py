@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select, text
 
-from allcores.jobs import schema
+from allcores.jobs import schema, statistics
 from allcores.jobs.model import State
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def spans(store: JobStore, since: float, most: int) -> list[Span]:
     """
     jobs = schema.jobs
     columns = (jobs.c.task, jobs.c.state, jobs.c.started, jobs.c.finished)
-    began = jobs.c.started.is_not(None)
+    began, last = jobs.c.started.is_not(None), time.time() + statistics.AHEAD_S
     running = select(*columns).where(text(schema.RUNNING), began).order_by(jobs.c.seq.desc()).limit(MOST_RUNNING)
     ended = (
         select(*columns)
-        .where(jobs.c.finished.is_not(None), jobs.c.finished >= since, began)
+        .where(jobs.c.finished.is_not(None), jobs.c.finished >= since, jobs.c.finished <= last, began)
         .order_by(jobs.c.finished.desc())
         .limit(most)
     )

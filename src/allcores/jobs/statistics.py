@@ -14,6 +14,8 @@ from allcores.jobs.model import Counts, JobFilter, State, Statistics
 
 #: jobs that percentiles and causes are taken from, at most
 SAMPLE = 1_000
+#: seconds by which clocks of other machines may be ahead: what ended later than that, a clock wrote that was wrong
+AHEAD_S = 60.0
 _jobs = schema.jobs
 
 
@@ -54,14 +56,16 @@ def of_window(connection: Connection, window: float, now: float) -> Statistics:
         raise BadJob(f"a window is a number of seconds above 0, not {window!r}")
     table = schema.ends
     # No longer ago than a database can count to.
-    first = int(max(0.0, now - window) // schema.BUCKET_S)
+    first, last = (int(max(0.0, at) // schema.BUCKET_S) for at in (now - window, now + AHEAD_S))
     ends = connection.execute(
-        select(table.c.state, func.sum(table.c.n)).where(table.c.bucket > first).group_by(table.c.state)
+        select(table.c.state, func.sum(table.c.n))
+        .where(table.c.bucket > first, table.c.bucket <= last)
+        .group_by(table.c.state)
     ).all()
     finished = {State(word): int(number) for word, number in ends if word in tuple(State)}
     rows = connection.execute(
         select(_jobs.c.state, _jobs.c.wait, _jobs.c.started, _jobs.c.finished, _jobs.c.failure)
-        .where(_jobs.c.finished.is_not(None), _jobs.c.finished >= now - window)
+        .where(_jobs.c.finished.is_not(None), _jobs.c.finished >= now - window, _jobs.c.finished <= now + AHEAD_S)
         .order_by(_jobs.c.finished.desc())
         .limit(SAMPLE)
     ).all()

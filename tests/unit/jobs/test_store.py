@@ -235,6 +235,23 @@ def test_a_job_that_has_ended_says_still_before_when_it_was_not_to_begin(store: 
         assert kept is not None and (kept.state, kept.run_at) == (State.SUCCEEDED, job.run_at)
 
 
+def test_ends_that_a_clock_wrote_which_was_ahead_are_not_of_the_last_hour(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would be for as long as it was ahead. A machine's clock may be ahead by some seconds."""
+    store.submit_many([Submission("f", {})] * 3)
+    real = time.time
+    with store.become_supervisor():
+        claims = store.claim(3, ["f"])
+        for claim, ahead in zip(claims, (86_400.0 * 365, 20.0, 0.0), strict=True):
+            with monkeypatch.context() as wrong:
+                wrong.setattr(time, "time", lambda ahead=ahead: real() + ahead)
+                store.finish(claim, Finished(State.FAILED, error=JobError("ValueError", "no")))
+    late = store.stats(3_600.0)
+    assert (late.finished[State.FAILED], late.sampled, late.failures) == (2, 2, {("exception", "ValueError"): 2})
+    assert len(history.spans(store, 0.0, 10)) == 2
+
+
 def test_a_release_charges_nothing(store: JobStore) -> None:
     store.submit_many([Submission("f", {})] * 2)
     with store.become_supervisor():
