@@ -201,3 +201,24 @@ def test_fork_is_refused() -> None:
     """The threads of polars are not forked along: it would wait for them without end."""
     with Pool(1, start_method="fork") as pool, pytest.raises(NotSupported, match="threads are not forked along"):
         frames.apply_groups(table(), "city", tasks.rows, pool=pool)
+
+
+def test_a_key_may_be_called_as_the_column_of_values() -> None:
+    frame = polars.DataFrame({"value": [2, 1, 2], "other": [1, 2, 3]})
+    with Pool(backend="serial") as pool:
+        found = frames.apply_groups(frame, "value", len, pool=pool)
+        assert found.columns == ["value", "value_right"] and found.rows() == [(2, 2), (1, 1)]
+        assert frames.apply_groups(frame, ["value", "other"], len, pool=pool, sort=True).rows()[0] == (1, 2, 1)
+
+
+def test_a_result_that_makes_no_frame_is_told_as_it_comes() -> None:
+    """And not once hours of work are done."""
+    calls: list[int] = []
+
+    def again(group: Any) -> dict[str, Any]:
+        calls.append(len(group))
+        return {"k": 1}
+
+    with Pool(backend="serial") as pool, pytest.raises(UsageError, match="'k' is in the group's key"):
+        frames.apply_groups(polars.DataFrame({"k": range(100)}), "k", again, pool=pool, chunk=1)
+    assert len(calls) < 100

@@ -51,7 +51,8 @@ def apply_groups(
     columns in `by`, with index and dtypes as they were, the group's key as `group.name`, and may return a frame, a
     series, a number, or any other value. With polars it is that of `frame.group_by(by,
     maintain_order=True).map_groups(function)`, where the group has all columns; the function may also return a dict (a
-    row of the result) or one value (column "value"), which then stand beside the group's key.
+    row of the result) or one value (column "value", or "value_right" where the key has one of that name), which then
+    stand beside the group's key.
 
     The largest groups begin first. Where the function writes into its group, nobody else sees it. Safe from any thread.
 

@@ -56,6 +56,10 @@ class Grouped(Protocol):
         """What is shared: the ordered rows, in a form that lies in memory as it travels."""
         ...
 
+    def check(self, number: int, result: Any) -> None:
+        """Look at a result as it comes, and not once all were computed. Raises UsageError for what cannot be."""
+        ...
+
     def joined(self, results: list[Any], failed: set[int]) -> Any:
         """The result of all groups.
 
@@ -94,12 +98,15 @@ def apply(
             with place.outcomes(call, [grouped.groups[number] for number in order], **options) as outcomes:
                 for outcome in outcomes:
                     if outcome.ok:
-                        results[order[outcome.index]] = outcome.value
+                        number = order[outcome.index]
+                        results[number] = outcome.value
+                        grouped.check(number, outcome.value)
                     elif on_error == "skip":
                         failed.add(order[outcome.index])
                     elif callable(on_error):
                         number = order[outcome.index]
                         results[number] = on_error(grouped.cut(frame, grouped.groups[number]), as_raised(outcome.error))
+                        grouped.check(number, results[number])
                     else:
                         fail(outcome)
     return grouped.joined(results, failed)

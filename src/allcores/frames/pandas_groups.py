@@ -60,6 +60,9 @@ class PandasGroups:
         """The rows in order; a frame pickles with the buffers of its columns."""
         return self._without_keys.take(self._order)
 
+    def check(self, number: int, result: Any) -> None:
+        """See `Grouped`: pandas joins anything."""
+
     def joined(self, results: list[Any], failed: set[int]) -> Any:
         """As pandas joins what a function returned."""
         # Where no group has a result, pandas looks at the columns that there were.

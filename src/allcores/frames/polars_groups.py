@@ -33,6 +33,8 @@ class PolarsGroups:
         self._keys = table.select(columns)
         self._keys.columns = names
         self.groups: list[Group] = []
+        #: the group whose result was looked at first, the kind of that, and its type
+        self._first: tuple[int, Any, str] | None = None
         start = 0
         for key, size in zip(self._keys.iter_rows(), table["row"].list.len(), strict=True):
             self.groups.append(Group(start, start + size, key if len(names) > 1 else key[0], self._names))
@@ -58,32 +60,44 @@ class PolarsGroups:
         if not found:
             return self._frame.clear()
         found = [each.to_frame() if isinstance(each, polars.Series) else each for each in found]
-        kinds = [_kind(each) for each in found]
-        if len(set(kinds)) > 1:
-            other = next(at for at, kind in enumerate(kinds) if kind is not kinds[0])
-            raise UsageError(
-                "apply_groups: the function returned different kinds of results, which make no one frame: "
-                f"{type(found[0]).__name__} for {self.groups[kept[0]]!r} and {type(found[other]).__name__} for "
-                f"{self.groups[kept[other]]!r}."
-            )
-        if kinds[0] is polars.DataFrame:
+        kind = _kind(found[0])
+        if kind is polars.DataFrame:
             return polars.concat(found)
         keys = self._keys[kept]
-        if kinds[0] is not dict:
-            found = [{"value": each} for each in found]
+        if kind is not dict:
+            found = [{self._value_name(): each} for each in found]
         values = polars.from_dicts(found, infer_schema_length=None)
-        both = [name for name in values.columns if name in self._names]
+        return polars.concat([keys, values], how="horizontal")
+
+    def check(self, number: int, result: Any) -> None:
+        """See `Grouped`."""
+        kind = _kind(result)
+        first = self._first = self._first or (number, kind, type(result).__name__)
+        if kind is not first[1]:
+            raise UsageError(
+                "apply_groups: the function returned different kinds of results, which make no one frame: "
+                f"{first[2]} for {self.groups[first[0]]!r} and {type(result).__name__} for {self.groups[number]!r}."
+            )
+        both = [name for name in result if name in self._names] if isinstance(result, dict) else []
         if both:
             raise UsageError(
                 f"apply_groups: {both[0]!r} is in the group's key and in what the function returned; the key is there "
                 "already."
             )
-        return polars.concat([keys, values], how="horizontal")
+
+    def _value_name(self) -> str:
+        """The column of values: "value", or as polars calls a second one of that name."""
+        name = "value"
+        while name in self._names:
+            name += "_right"
+        return name
 
 
-def _kind(result: Any) -> type:
+def _kind(result: Any) -> Any:
     """Of results of one kind a frame is made: frames, dicts, or values."""
-    return next((kind for kind in (polars.DataFrame, dict) if isinstance(result, kind)), object)
+    if isinstance(result, (polars.DataFrame, polars.Series)):
+        return polars.DataFrame
+    return dict if isinstance(result, dict) else object
 
 
 class SharedRows:
