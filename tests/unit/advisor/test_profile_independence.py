@@ -49,6 +49,8 @@ INDEPENDENT = {
     "what writes files": "for image in images:\n    image.save(name)",
     "what an item is called for": "for model in models:\n    out.append(model(x))\n    out.append(model.score(x))",
     "what a case holds": "for x in xs:\n    match x:\n        case [a, *b]:\n            y = f(a, b)\n        case _:\n            y = 0\n    out.append(y)",
+    "a pure function by another name": "def f(x):\n    return x\n\ng = f\nout = [g(x) for x in xs]",
+    "a method of its own list by another name": "for x in xs:\n    ys = []\n    add = ys.append\n    add(x)\n    out.append(ys)",
     "kept by another name": "[f(x) for x in xs if (y := g(x)) and y > 3]",
 }
 
@@ -77,6 +79,15 @@ DEPENDENT = {
     "def f(x):\n    x['a'] = 1\n    return x\n\nout = [f(x) for x in xs]": "`f` changes `x`",
     "def f(x):\n    memo[x] = 1\n    return x\n\nout = list(map(f, xs))": "`f` changes `memo`",
     "def g(x):\n    print(x)\n\ndef f(x):\n    g(x)\n\nout = [f(x) for x in xs]": "`g`: it prints",
+    # functions and methods by other names
+    "def f(x):\n    memo[x] = 1\n    return x\n\ng = f\nout = [g(x) for x in xs]": "`f` changes `memo`",
+    "def f(x):\n    memo[x] = 1\n\ndef main():\n    g = f\n    h = g\n    for x in xs:\n        y = h(x)": "`f` changes `memo`",
+    "def f(x):\n    memo[x] = 1\n    return x\n\ng = f\nout = list(map(g, xs))": "`f` changes `memo`",
+    "class A:\n    def f(self, x):\n        self.n += x\n        return x\n\ng = a.f\nout = [g(x) for x in xs]": "`f` changes `self`",
+    "def f(x):\n    memo[x] = 1\n    return x\n\na.step = f\nout = [a.step(x) for x in xs]": "`f` changes `memo`",
+    "def f(a, x):\n    a[x] = 1\n    return x\n\ng = functools.partial(f, memo)\nout = [g(x) for x in xs]": "`f` changes `a`",
+    "add = out.append\nfor x in xs:\n    y = f(x)\n    add(y)\n    z = y": "it changes `out` (append), which is outside",
+    "def g(x):\n    return x in seen\n\nh = g\nfor x in xs:\n    y = h(x)\n    seen.add(y)": "`seen` is changed, and read by `h`",
     # what an iteration has of its own, or of something outside
     "for row in rows:\n    row['b'] = f(row['a'])": "it changes its item `row` in place",
     "for row in rows:\n    row += [f(row)]": "it changes its item `row` in place",

@@ -94,6 +94,8 @@ def of_expression(
             if called in _RANDOM and name is not None and name not in local and not methods:
                 yield _DRAWS
             yield from _of_others(each.func, source, each, local - targets)
+            if name not in source.modules:
+                yield from _of_aliases(called, source, each, local - targets)
             if name == "self" or not (name in source.modules or called in _OF_PYTHON):
                 for file, method in methods:
                     yield from _of_function(
@@ -125,6 +127,7 @@ def of_called(
             if method in source.methods:
                 yield from _of_function(method, source, None, set(), is_method=True, shared=True, items=True)
         yield from _of_others(called, source, None, set(), items=True)
+        yield from _of_aliases(called.attr, source, None, set(), items=True)
     if not isinstance(called, ast.Name):
         return
     if called.id in _EFFECTS:
@@ -140,6 +143,27 @@ def of_called(
     for function in source.functions.get(called.id, ()):
         if function not in source.methods:
             yield from _of_function(function, source, call, local or set(), items=items)
+    yield from _of_aliases(called.id, source, call, local or set(), items=items)
+    for bound in source.bound.get(called.id, ()):
+        name = root_of(bound.value)
+        if bound.attr in MUTATORS and name is not None and name not in (local or ()):
+            yield f"it changes `{name}` ({bound.attr}), which is outside"
+
+
+def _of_aliases(
+    name: str, source: SourceFile, call: ast.Call | None, local: set[str], *, items: bool = False
+) -> Iterator[str]:
+    """What functions change that have been given a name; see `_of_function`."""
+    for function, has_arguments in source.aliases.get(name, ()):
+        yield from _of_function(
+            function,
+            source,
+            None if has_arguments else call,
+            local,
+            is_method=function in source.methods,
+            shared=True,
+            items=items or has_arguments,
+        )
 
 
 #: functions that were read, each with its parameters that are outside: they may call each other in any number of ways

@@ -237,8 +237,13 @@ def _read_by_functions(node: ast.AST, changed: set[str], source: SourceFile) -> 
     while waiting and changed:
         for each in ast.walk(waiting.pop()):
             name = each.id if isinstance(each, ast.Name) else each.attr if isinstance(each, ast.Attribute) else ""
+            functions = [function for function, _ in source.aliases.get(name, ())]
             for function in source.functions.get(name, ()):
-                if function in seen or (function in source.methods) != isinstance(each, ast.Attribute):
+                if (function in source.methods) != isinstance(each, ast.Attribute):
+                    continue
+                functions.append(function)
+            for function in functions:
+                if function in seen:
                     continue
                 seen.add(function)
                 waiting.append(function)

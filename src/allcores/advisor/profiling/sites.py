@@ -14,6 +14,8 @@ from allcores.advisor.profiling.records import Place
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
+#: a function has so many further names in turn, at most: `one = work; other = one`
+_MOST_ALIASES = 5
 _NAMES = {
     ast.ListComp: "<listcomp>",
     ast.SetComp: "<setcomp>",
@@ -120,6 +122,10 @@ class SourceFile:
         self.modules: dict[str, str] = {}
         #: names that were imported from a module
         self.imported: dict[str, Imported] = {}
+        #: functions and methods by other names that they are given (`work = self.step`), and whether with arguments
+        self.aliases: dict[str, list[tuple[ast.FunctionDef | ast.AsyncFunctionDef, bool]]] = {}
+        #: names that are given an attribute (`add = rows.append`)
+        self.bound: dict[str, list[ast.Attribute]] = {}
         #: first and last line of what `while` turns again and again
         self._turns: list[tuple[int, int]] = []
         for each in ast.walk(self.tree):
@@ -139,6 +145,39 @@ class SourceFile:
         for statement in self.tree.body:
             with contextlib.suppress(RecursionError):  # nested very deeply, as a sum of a thousand texts is: left out
                 self._visit(statement, module, "<module>", self.tree, 0)
+        self._find_aliases()
+
+    def _find_aliases(self) -> None:
+        given: list[tuple[str, str, bool, bool]] = []
+        for each in ast.walk(self.tree):
+            if not isinstance(each, ast.Assign | ast.AnnAssign | ast.NamedExpr) or each.value is None:
+                continue
+            value, has_arguments = each.value, False
+            if isinstance(value, ast.Call) and name_of(value.func) == "partial" and value.args:
+                value, has_arguments = value.args[0], True
+            if (called := name_of(value)) is None:
+                continue
+            for target in each.targets if isinstance(each, ast.Assign) else (each.target,):
+                name = name_of(target)
+                if isinstance(target, ast.Name) and isinstance(value, ast.Attribute):
+                    self.bound.setdefault(target.id, []).append(value)
+                if name is not None and name != called:
+                    given.append((name, called, isinstance(value, ast.Attribute), has_arguments))
+        for _ in range(_MOST_ALIASES):  # one may be given to another
+            found = False
+            for name, called, is_attribute, has_arguments in given:
+                known = self.aliases.setdefault(name, [])
+                more = [
+                    (function, has_arguments)
+                    for function in self.functions.get(called, ())
+                    if (function in self.methods) == is_attribute
+                ]
+                more += [(function, has or has_arguments) for function, has in self.aliases.get(called, ())]
+                fresh = [each for each in more if each not in known]
+                known += fresh
+                found = found or bool(fresh)
+            if not found:
+                break
 
     def sites(self) -> Iterator[Site]:
         """Each site of the file."""
@@ -200,6 +239,11 @@ class SourceFile:
             if isinstance(node, ast.Call) and (kind := _kind_of_call(node)):
                 scope.sites.append(Site(self.path, kind, node, function, owner, depth))
             self._fill(node, scope, function, owner, depth)
+
+
+def name_of(node: ast.expr) -> str | None:
+    """The last name of an expression that is one, or an attribute."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
 def _kind_of_call(call: ast.Call) -> str | None:
