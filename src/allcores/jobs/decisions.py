@@ -46,9 +46,11 @@ def succeeded(answer: Answer) -> Finished:
 
 
 def after_exception(claim: Claim, task: Task, answer: Answer, now: float, chance: float) -> Finished:
-    """It raised: tried again if attempts are left."""
+    """It raised: tried again if attempts are left, and may end otherwise."""
     error = JobError(answer.type, answer.message, answer.traceback)
     attempts, retries = claim.job.attempts + 1, retries_of(claim.job, task)
+    if answer.final:
+        return Finished(State.FAILED, error=error, note=f"{answer.type}: another attempt would end the same way")
     if attempts > retries:
         tried = f" after {attempts} attempts" if attempts > 1 else ""
         return Finished(State.FAILED, error=error, note=f"{answer.type}{tried}")

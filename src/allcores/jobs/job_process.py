@@ -14,7 +14,7 @@ import threading
 from typing import Any
 
 from allcores.jobs import stacks, uploads
-from allcores.jobs.errors import JobDrained
+from allcores.jobs.errors import ArgumentErrors, JobDrained
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.plain_call import Answer, failure
 from allcores.jobs.results import encode, keeping, kept
@@ -129,7 +129,10 @@ def _work(start: dict[str, Any], supervisor: SupervisorOfProcess, pipe: MessageP
         uploads.use(store_folder)
         pipe.send(op="ready", memory=procfs.peak_resident_bytes(os.getpid()) or 0)
         task = registry[start["task"]]
-        values = task.arguments.values(start["arguments"])
+        try:
+            values = task.arguments.values(start["arguments"])
+        except ArgumentErrors as error:
+            return failure(error)._replace(final=True)
         job = RunningJob(
             start["job"],
             start["attempt"],

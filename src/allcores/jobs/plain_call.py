@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from allcores.jobs import descendants, stacks, uploads
+from allcores.jobs.errors import ArgumentErrors
 from allcores.jobs.results import ResultFolder, encode, keeping, kept
 from allcores.jobs.tasks import Registry
 from allcores.system import own_imports
@@ -34,6 +35,7 @@ class Answer(NamedTuple):
         message: Of the exception.
         traceback: Of the exception.
         seconds: How long it ran.
+        final: Another attempt would end the same way.
     """
 
     ok: bool
@@ -43,6 +45,7 @@ class Answer(NamedTuple):
     message: str = ""
     traceback: str = ""
     seconds: float = 0.0
+    final: bool = False
 
 
 class TaskFailed(Exception):
@@ -106,7 +109,11 @@ def _attempt(call: JobCall) -> Answer:
     try:
         assert _registry is not None, "tasks are loaded before workers start"
         task = _registry[call.task]
-        value = task.function(**task.arguments.values(call.arguments))
+        try:
+            values = task.arguments.values(call.arguments)
+        except ArgumentErrors as error:
+            return failure(error)._replace(final=True)
+        value = task.function(**values)
         text = encode(value)
         if len(text) < 1_000:
             return Answer(True, text)

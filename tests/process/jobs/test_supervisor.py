@@ -53,6 +53,15 @@ def test_a_job_whose_task_was_not_known_is_tried_as_often_as_the_task_says(runni
     assert running.queue.wait(none.id, PATIENCE_S).attempts == 1
 
 
+@pytest.mark.parametrize("task", ["flaky", "tidy_with_job"])
+def test_arguments_that_do_not_fit_are_not_tried_again(running: Running, task: str) -> None:
+    """As `allcores jobs submit` without --tasks may give them: nobody waits for attempts that end the same way."""
+    job = running.queue.wait(running.store.submit(task, {"paht": "x"}, retries=3).job.id, PATIENCE_S)
+    assert (job.state, job.attempts) == ("failed", 1)
+    assert job.error is not None and job.error.type == "allcores.jobs.errors.ArgumentErrors"
+    assert "paht" in job.error.message and "another attempt would end the same way" in job.note
+
+
 def test_what_is_no_json_fails_with_a_way_out(running: Running) -> None:
     job = running.run("not_json")
     assert job.state == "failed" and job.error is not None

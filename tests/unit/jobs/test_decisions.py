@@ -44,6 +44,11 @@ def test_exceptions_are_tried_again_until_no_attempt_is_left() -> None:
     assert ends[-1].error is not None and ends[-1].error.cause == "exception"
 
 
+def test_what_would_end_the_same_way_is_not_tried_again() -> None:
+    end = decisions.after_exception(claim(), the_task(), RAISED._replace(final=True), now=100.0, chance=1.0)
+    assert (end.state, end.retry_at) == (State.FAILED, None)
+
+
 def test_a_job_may_have_retries_of_its_own() -> None:
     """One that was submitted where its task is not known has those of the task; none are a number, too."""
     job = claim().job
