@@ -282,10 +282,10 @@ def test_a_system_without_long_files(tmp_path: Path) -> None:
     assert (ending.err, ending.code) == ("", 0)
 
 
-def test_a_tiny_dev_shm_does_not_matter(tmp_path: Path) -> None:
+def test_a_tiny_dev_shm_does_not_matter() -> None:
     """As containers have it: 1 MB in a mount namespace of the program's own."""
-    script = tmp_path / "script.py"
-    script.write_text(
+    # No file: the tests' own may be there, and are not to be seen then.
+    source = (
         "import os, numpy, allcores\n"
         "from tests.process import cargo\n"
         "assert os.statvfs('/dev/shm').f_blocks * os.statvfs('/dev/shm').f_frsize == 1 << 20\n"
@@ -294,11 +294,12 @@ def test_a_tiny_dev_shm_does_not_matter(tmp_path: Path) -> None:
         "    print(sum(result.nbytes for result in pool.imap(cargo.same, (big + n for n in range(10)))))\n"
         "    print(pool.map(cargo.total, [big] * 2))\n"
     )
-    inner = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" "$1"'
-    command = ["unshare", "-m", "sh", "-c", inner, sys.executable, str(script)]
+    inner = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" -c "$1"'
+    command = ["unshare", "-m", "sh", "-c", inner, sys.executable, source]
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("no mount namespace may be made here")
-    done = subprocess.run(command, env=scripts.environment(), capture_output=True, text=True, timeout=120)
+    environment = scripts.environment(TMPDIR="/tmp")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("83886080\n[1048576.0, 1048576.0]\n", "", 0)
 
 
