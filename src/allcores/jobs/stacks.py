@@ -20,8 +20,8 @@ from allcores.system import own_files, procfs
 FOLDER = "stacks"
 #: bytes that are read of one stack
 MOST_BYTES = 65_536
-#: seconds between two looks whether the text is there
-_LOOK_S = 0.005
+#: seconds between two looks whether the text is there, and for which one that was begun is waited for
+_LOOK_S, _WRITES_S = 0.005, 5.0
 _signal_number: int | None = getattr(signal, "SIGRTMAX", None) and int(signal.SIGRTMAX) - 3
 _listening: tuple[int, int] | None = None
 
@@ -63,13 +63,14 @@ def of_process(store_folder: str | os.PathLike[str], pid: int, *, seconds: float
     if _signal_number is None or not _listens(pid):
         raise UsageError(f"process {pid} has ended, or runs no job")
     try:
-        before = os.path.getsize(path)
+        before, elsewhere = os.path.getsize(path), procfs.blocking(pid, _signal_number)
         os.kill(pid, _signal_number)
         until = time.monotonic() + seconds
         size, seen = before, -1
-        # Complete when it has not grown between two looks.
-        while size == before or size != seen:
-            if time.monotonic() > until:
+        # Complete when it has not grown between two looks, and no thread is in the handler, which a busy machine may
+        # leave amid a line.
+        while size == before or size != seen or procfs.blocking(pid, _signal_number) - elsewhere:
+            if time.monotonic() > until + (0.0 if size == before else _WRITES_S):
                 break
             time.sleep(_LOOK_S)
             seen, size = size, os.path.getsize(path)

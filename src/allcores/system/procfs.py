@@ -212,6 +212,17 @@ def threads_alive() -> int:
         return threading.active_count()
 
 
+def blocking(pid: int, signal_number: int) -> set[str]:
+    """Threads of a process in which a signal is blocked, as while its handler runs; none where that is not told."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for line in (read(f"{pid}/task/{thread}/status") or b"").splitlines():
+                if line.startswith(b"SigBlk:") and int(line.split()[1], 16) >> (signal_number - 1) & 1:
+                    found.add(thread)
+    return found
+
+
 def threads_lost_by_fork() -> int:
     """Those of this process that a forked one would miss: all but the caller's, and some that are ready for that."""
     alive = threads_alive()
