@@ -112,6 +112,17 @@ def test_a_wrong_function_and_a_wrong_input_are_both_told(run: Run) -> None:
     assert "number.txt" in done.err
 
 
+@pytest.mark.parametrize("words", [["run"], ["run", "--setup", "work.py:later"], ["advise"], ["tune"]])
+def test_an_async_function_is_refused_at_once(run: Run, folder: Path, words: list[str]) -> None:
+    """A call of it gives nothing that could be written, and says so with warnings from the inside of Python."""
+    (folder / "work.py").write_text("async def later(x=None):\n    return x\n\ndef double(*x):\n    return x\n")
+    function = "work.py:double" if "--setup" in words else "work.py:later"
+    done = run(words[0], function, "numbers.txt", *words[1:])
+    assert done.code == Exit.USAGE
+    assert len(done.err.splitlines()) == 1
+    assert "'work.py:later' is async" in done.err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -95,11 +95,23 @@ def file_of(name: str) -> str | None:
 
 
 def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[int], what: str) -> None:
-    """Raise CommandError if `function` can be called with none of these numbers of arguments; they are `what`."""
+    """Raise CommandError for a function that can be called with none of these numbers of arguments, or is async.
+
+    Args:
+        function: The function.
+        name: As it was asked for.
+        counts: Numbers of arguments.
+        what: These are.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return  # written in C: it says so itself when called
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        raise CommandError(
+            f"'{name}' is async, a call of it does nothing by itself: name a function that runs it, with asyncio.run,"
+            " for one"
+        )
     last: TypeError | None = None
     for count in counts:
         try:
