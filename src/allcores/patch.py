@@ -29,7 +29,16 @@ class _Callable(ModuleType):
 sys.modules[__name__].__class__ = _Callable
 
 
-def _main(arguments: list[str]) -> int | str | None:
+#: what it ends with where it was called wrongly, as python does: the script's own failures are 1
+_USAGE = 2
+
+
+def _wrong(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return _USAGE
+
+
+def _main(arguments: list[str]) -> int:
     report, quiet, module = None, False, None
     while arguments and arguments[0].startswith("-"):
         option = arguments.pop(0)
@@ -44,11 +53,11 @@ def _main(arguments: list[str]) -> int | str | None:
             module = arguments.pop(0)
             break
         else:
-            return f"{USAGE}\nallcores.patch: {option!r} is no option of it, or lacks its value"
+            return _wrong(f"{USAGE}\nallcores.patch: {option!r} is no option of it, or lacks its value")
     if module is None and not arguments:
-        return f"{USAGE}\nallcores.patch: the script to run is missing"
+        return _wrong(f"{USAGE}\nallcores.patch: the script to run is missing")
     if module is None and not os.path.exists(arguments[0]):
-        return f"allcores.patch: there is no file {arguments[0]!r}"
+        return _wrong(f"allcores.patch: there is no file {arguments[0]!r}")
     import runpy
 
     from allcores.adapters.patching import patch
