@@ -95,7 +95,7 @@ def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool)
         show_text(safe_line(f"  {each['count']:,} × {each['kind']}: {each['cause']}"))
         show_text(f"      first: item {first['index']} {shortened(json.dumps(first['item'], ensure_ascii=False))}")
     if bad_count:
-        show_text(f"  {bad_count:,} bad records were left out")
+        show_text(f"  {counted(bad_count, 'bad record')} left out")
         for message in bad:
             show_text(safe_line(f"      {message}"))
 
@@ -190,11 +190,11 @@ def export(
         write_json({**found, "complete": done.whole and not done.missing})
     else:
         failed = f", and {done.failures:,} that failed" * bool(done.failures and sink.takes_failures)
-        say(f"{output}: {done.ok:,} items that returned{failed}")
+        say(f"{output}: {counted(done.ok, 'item')} that returned{failed}")
     if not done.whole:
         print_error(f"the catalogue of run {name} is damaged: failures, and perhaps more, are left out")
     elif done.missing:
-        print_error(f"{done.missing:,} items of run {name} are damaged in its journal, and left out")
+        print_error(f"{counted(done.missing, 'item')} of run {name} damaged in its journal, and left out")
     return Exit.OK if done.whole and not done.missing else Exit.SOME_FAILED
 
 
@@ -330,11 +330,13 @@ def _as_json(known: KnownRun) -> dict[str, Any]:
 
 def _as_text(known: KnownRun) -> str:
     run_row = known.run_row
-    of = f" of {run_row.total:,}" if run_row.total is not None else ""
+    settled = counted(run_row.settled, "item")
+    if run_row.total is not None:
+        settled = f"{run_row.settled:,} of {counted(run_row.total, 'item')}"
     lines = [
         f"Run {known.name}: {known.state}" + (f" ({run_row.error})" if run_row.error else ""),
         f"  {_function(known)} → {_output(known)}",
-        f"  {run_row.settled:,}{of} items settled: {run_row.ok:,} ok, {run_row.failures:,} failed",
+        f"  {settled} settled: {run_row.ok:,} ok, {run_row.failures:,} failed",
         f"  {seconds_text(run_row.seconds)} in {counted(run_row.sessions, 'session')},"
         f" begun {moment_text(run_row.created)}",
         f"  journal {known.folder} ({size_text(known.bytes)})",
