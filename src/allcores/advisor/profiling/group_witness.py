@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from types import FrameType
 
-from allcores.system import deferral
+from allcores.system import deferral, posix
 
 #: seconds in which another process of the group has told of a signal that was sent to all of it, also on a busy machine
 BOUND_S = 0.5
@@ -40,7 +40,7 @@ class GroupWitness:
             # What comes meanwhile is for the handlers of each, and not for a copy of those here.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
             try:
-                self._pid = os.fork()
+                self._pid = posix.fork()
                 if not self._pid:
                     _witness(hold, tell, self._numbers)
             finally:
