@@ -285,6 +285,16 @@ def test_an_encoding_that_is_none_for_lines(encoding: str) -> None:
     assert encoding == "idna" and source.encoding == encoding
 
 
+@pytest.mark.parametrize(("text", "way"), [("[\n 1,\n 2\n]\n", r"jq -c '\.\[\]'"), ('{\n "a": 1\n}\n', r"jq -c \.")])
+def test_a_document_over_many_lines_is_told_of_with_the_way_out(text: str, way: str, tmp_path: Path) -> None:
+    path = tmp_path / "document.jsonl"
+    path.write_text(text)
+    with pytest.raises(
+        BadInput, match=f"line 1: not JSON .*each value has to be in a line of its own, as {way} writes"
+    ):
+        list(JsonLines(str(path)))
+
+
 def test_numbers_and_depths_that_json_cannot_hold(tmp_path: Path) -> None:
     """One sentence each."""
     for content in ("9" * 5_000, "[" * 100_000, '"\udcff"'):

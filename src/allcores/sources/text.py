@@ -315,7 +315,12 @@ def reason_of(error: Exception) -> str:
 
 def _json_trouble(error: ValueError | RecursionError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"not JSON ({error.msg}, column {error.colno})"
+        begun = error.doc.strip()
+        more = ""
+        if begun in ("[", "{", "[{"):  # of a whole document, laid out for people
+            way = "jq -c '.[]'" if begun.startswith("[") else "jq -c ."
+            more = f"; each value has to be in a line of its own, as {way} writes them"
+        return f"not JSON ({error.msg}, column {error.colno}{more})"
     if isinstance(error, RecursionError):
         return "JSON nested too deeply"
     # a name that occurs twice, or a number of more digits than sys.get_int_max_str_digits()
