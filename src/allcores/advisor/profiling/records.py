@@ -193,6 +193,9 @@ def _take_off_want_of_cores(record: ProcessRecord) -> None:
             return 0.0
         return max(0.0, stack.wall - stack.cpu - stack.no_core) * min(1.0, 4 * stack.cpu / stack.wall)
 
+    for stack in record.stacks:
+        # It was told a look later, perhaps: no more than what a place can have had goes to that.
+        stack.no_core = min(stack.no_core, max(0.0, stack.wall - stack.cpu))
     whole = sum(weight(stack) for stack in record.stacks)
     shared = max(0.0, record.no_core - sum(stack.no_core for stack in record.stacks if stack.main))
     for stack in record.stacks:

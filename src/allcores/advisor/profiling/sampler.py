@@ -130,6 +130,9 @@ class Sampler:
         self._next_look = 0
         #: what the main thread has been without a core so far, ns; None: not looked at yet
         self._no_core: int | None = None
+        #: where it was at the last sample, and whether it had next to no core since the one before
+        self._main_slot = 0
+        self._stood = False
 
     def run(self) -> None:
         """Start the thread, deaf to signals: those of the process go to the program's threads, as ever."""
@@ -241,9 +244,13 @@ class Sampler:
             if ident == self._main:
                 main_slot = thread.slot
             self._count(thread.slot, now, wall, used, late)
-            if ident == self._main and used * 2 < wall:
-                # It waits, or is ready to run while others have the cores: which of them, the kernel tells.
-                self._count_no_core(thread.slot, wall - used)
+            if ident == self._main:
+                # It waits, or is ready to run while others have the cores: the kernel tells, once it has a core again.
+                # So that is of the place where it was before.
+                stands = used * 2 < wall
+                if stands or self._stood:
+                    self._count_no_core(self._main_slot or thread.slot)
+                self._main_slot, self._stood = thread.slot, stands
         if main_slot and others * 5 > wall:
             assert self._store is not None
             self._store.cells[main_slot * FIELDS + 8] += others
@@ -271,13 +278,13 @@ class Sampler:
             else:
                 cells[at + 7] += 1  # free at once
 
-    def _count_no_core(self, slot: int, most: int) -> None:
+    def _count_no_core(self, slot: int) -> None:
         assert self._store is not None
         cells = self._store.cells
         before = self._no_core
         self._no_core = total = _read_no_core(cells)
         if before is not None:
-            cells[slot * FIELDS + 9] += min(max(0, total - before), most)
+            cells[slot * FIELDS + 9] += max(0, total - before)
 
     def _cpu(self, ident: int, thread: _Thread | None) -> int:
         """CPU time of a thread by its own clock, in ns."""
