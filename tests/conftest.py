@@ -38,7 +38,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import none
 from tests import lock_order
 from tests.installed import absent, installed
-from tests.memory_folder import MemoryFolder, has_room
+from tests.memory_folder import PREFIX, MemoryFolder, has_room
 from tests.process.warm import JOBS, Interpreter
 
 from allcores.system.portable import PORTABLE
@@ -456,7 +456,7 @@ def _of_the_template(what: str) -> set[int]:
 
 #: names in the whole machine's /dev/shm that others make: a benchmark may run meanwhile, the test of this, or a run of
 #: these tests
-_OF_PEERS = re.compile("loky|joblib|mpire|plasma|ray|leak-check|allcores-tests")
+_OF_PEERS = re.compile(f"loky|joblib|mpire|plasma|ray|leak-check|{PREFIX}")
 
 
 def _is_of_pytest(thread: threading.Thread) -> bool:

@@ -21,7 +21,8 @@ from allcores.system.cores import machine_memory
 
 #: a file system in memory, on Linux
 PLACE = Path("/dev/shm")
-PREFIX = "allcores-tests-"
+#: Short: the address of a Unix socket in it (of a manager, say, in a test's folder) has room for 107 characters.
+PREFIX = "ac-tests-"
 #: Bytes that must be free there, and of memory beside them: a run writes about one GiB. The rest is for what runs.
 ROOM = 4 << 30
 _LOCK = "in-use"
