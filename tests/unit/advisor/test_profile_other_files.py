@@ -107,6 +107,21 @@ def test_other_methods_of_these_are_free(tmp_path: Path) -> None:
     assert reasons("from alone import Model\nmodel = Model()\nout = [model.predict(x) for x in xs]\n", tmp_path) == ()
 
 
+def test_a_file_in_another_folder_is_found_by_those_that_are_known_there(tmp_path: Path) -> None:
+    """Known by its path alone: it is read once it is asked for."""
+    for name, text in (
+        ("main/main.py", "import other\nout = [other.counted(x) for x in xs]\n"),
+        ("lib/other.py", HELPERS),
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    file = SourceFile(str(tmp_path / "main/main.py"))
+    site = min(file.sites(), key=lambda each: each.line)
+    assert judge(site, file, ProgramFiles({file.path: file})).reasons == ()
+    files = ProgramFiles({file.path: file}, [str(tmp_path / "lib/gone.py")])
+    assert judge(site, file, files).reasons == ("`counted` changes `SEEN`",)
+
+
 @pytest.mark.parametrize("what", ["no file", "no Python", "a circle", "too many"])
 def test_what_cannot_be_read_is_a_library(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main = "from alone import counted\nimport numpy\nout = [numpy.sqrt(counted(x)) for x in xs]\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from allcores.advisor.profiling.sites import SourceFile, read_sources
 
@@ -20,15 +20,16 @@ class ProgramFiles:
     """Finds functions by how a file of the program calls them. What is beside no file of it is a library, and not read.
 
     Args:
-        sources: The files that are known to be the program's.
+        sources: The files of the program that were read.
+        paths: Others that are known to be the program's; they are read when they are asked for.
     """
 
-    def __init__(self, sources: Mapping[str, SourceFile]) -> None:
+    def __init__(self, sources: Mapping[str, SourceFile], paths: Iterable[str] = ()) -> None:
         self._sources: dict[str, SourceFile | None] = dict(sources)
         #: folder (none: those of the program) and module -> its file
         self._found: dict[tuple[str, str], SourceFile | None] = {}
         self._most = len(sources) + MOST_FILES
-        self._folders = sorted({folder for path in sources for folder in _folders_of(path)})
+        self._folders = sorted({folder for path in (*sources, *paths) for folder in _folders_of(path)})
 
     def functions(self, source: SourceFile, called: ast.expr) -> list[Found]:
         """The functions of other files that an expression of this one may name.

@@ -73,8 +73,7 @@ def make(finished: Finished, cores: int) -> Report:
     counts = iterations.count(times, values)
     program = _program_seconds(root, finished)
     found = []
-    own = {code.file for code in root.codes if code.user}
-    others = program_files.ProgramFiles({**sites.read_sources(own - files), **report.sources})
+    others = program_files.ProgramFiles(report.sources, {code.file for code in root.codes if code.user})
     for time in times:
         verdict = independence.judge(time.site, report.sources[time.site.file], others)
         needs = captured.unpicklable(time.site, verdict, values)
