@@ -31,6 +31,14 @@ class Item:
     """An item, and a result, that can be followed."""
 
 
+def followed_items(known: list[weakref.ref[Item]]) -> Iterator[Item]:
+    """Three, which nobody but who takes them holds."""
+    for _ in range(3):
+        item = Item()
+        known.append(weakref.ref(item))
+        yield item
+
+
 def echo(item: Any) -> Any:
     return item
 
@@ -114,25 +122,20 @@ def refuse_all(items: list[Any]) -> Any:
 def test_items_of_a_map_that_failed_go_without_the_garbage_collector(backend: str, batch: Any, way: str) -> None:
     """The traceback of a task that ran in the program has frames with all items of its chunk; none leads back to it."""
     known: list[weakref.ref[Item]] = []
-
-    def followed() -> Iterator[Item]:
-        for _ in range(3):
-            item = Item()
-            known.append(weakref.ref(item))
-            yield item
-
     with Pool(1, backend=backend) as pool:
         verbs: Any = pool
         function: Any = refuse_all if batch else refuse
         gc.disable()
         try:
             if way == "outcomes":
-                assert not any(outcome.ok for outcome in verbs.outcomes(function, followed(), batch=batch, chunk=4))
+                assert not any(
+                    outcome.ok for outcome in verbs.outcomes(function, followed_items(known), batch=batch, chunk=4)
+                )
             elif way == "skip":
-                assert verbs.map(function, followed(), batch=batch, chunk=4, on_error="skip") == []
+                assert verbs.map(function, followed_items(known), batch=batch, chunk=4, on_error="skip") == []
             else:
                 with pytest.raises(ValueError, match="no") as raised:
-                    verbs.map(function, followed(), batch=batch, chunk=4)
+                    verbs.map(function, followed_items(known), batch=batch, chunk=4)
                 del raised
             # The one call after the last, for whoever still has the last in its hands.
             assert pool.submit(crimes.run, 1).result() == 2
@@ -195,19 +198,13 @@ class Refusing:
 def test_items_of_an_aimap_that_failed_go_without_the_garbage_collector(backend: str, asynchronous: bool) -> None:
     known: list[weakref.ref[Item]] = []
 
-    def followed() -> Iterator[Item]:
-        for _ in range(3):
-            item = Item()
-            known.append(weakref.ref(item))
-            yield item
-
     async def as_they_come() -> AsyncIterator[Item]:
-        for item in followed():
+        for item in followed_items(known):
             yield item
 
     async def read(pool: Pool) -> None:
         with pytest.raises(ValueError, match="no") as raised:
-            async for _ in pool.aimap(refuse, as_they_come() if asynchronous else followed()):
+            async for _ in pool.aimap(refuse, as_they_come() if asynchronous else followed_items(known)):
                 raise AssertionError("it gives nothing")
         del raised
 

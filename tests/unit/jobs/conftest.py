@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.process.jobs import postgresql
 
+from allcores.jobs.commit_socket import CommitClient
 from allcores.jobs.store import JobStore
+from allcores.jobs.submissions import Prepared
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +48,17 @@ def opened(where: str) -> Iterator[Callable[[], JobStore]]:
 @pytest.fixture
 def store(opened: Callable[[], JobStore]) -> JobStore:
     return opened()
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many submissions are handed over to the supervisor each time."""
+    counts: list[int] = []
+    kept = CommitClient.submit
+
+    def submit(one: CommitClient, rows: Sequence[Prepared]) -> Any:
+        counts.append(len(rows))
+        return kept(one, rows)
+
+    monkeypatch.setattr(CommitClient, "submit", submit)
+    return counts

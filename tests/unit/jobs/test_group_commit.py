@@ -18,14 +18,12 @@ from sqlalchemy import insert
 from tests.process.waiting import PATIENCE_S
 
 from allcores.jobs import actions, checkpoints, group_commit, schema
-from allcores.jobs.commit_socket import CommitClient
 from allcores.jobs.errors import StoreBusy, StoreError
 from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.location import locate
 from allcores.jobs.model import Finished, JobFilter, State, Submission
 from allcores.jobs.opening import opened
 from allcores.jobs.store import JobStore
-from allcores.jobs.submissions import Prepared
 
 
 def test_a_store_that_goes_away_is_not_asked_for_each_of_them(tmp_path: Path) -> None:
@@ -315,18 +313,10 @@ def test_a_transaction_has_a_bound_of_bytes_too(store: JobStore, monkeypatch: py
 
 
 def test_what_is_handed_over_at_once_has_a_bound_of_bytes_too(
-    opened: Callable[[], JobStore], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[], JobStore], parts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame that is too long would be refused; what the supervisor commits at once keeps its jobs waiting."""
     supervisor, client = opened(), opened()
-    parts: list[int] = []
-    kept = CommitClient.submit
-
-    def submit(one: CommitClient, rows: Sequence[Prepared]) -> Any:
-        parts.append(len(rows))
-        return kept(one, rows)
-
-    monkeypatch.setattr(CommitClient, "submit", submit)
     monkeypatch.setattr("allcores.jobs.store.HANDED_OVER_BYTES", 1_000)
     with supervisor.become_supervisor():
         made = client.submit_many([Submission("f", {"a": "x" * size}) for size in (300, 300, 300, 300, 5_000, 300)])

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import pytest
 from sqlalchemy import Connection, text
 
 from allcores.jobs import actions, delivery_queries, filters, history, migrations, schema
-from allcores.jobs.commit_socket import CommitClient
 from allcores.jobs.database import Database
 from allcores.jobs.errors import (
     AlreadySupervised,
@@ -40,7 +39,6 @@ from allcores.jobs.model import (
 )
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
-from allcores.jobs.submissions import Prepared
 
 
 def test_a_job_goes_in_and_comes_to_its_end(store: JobStore) -> None:
@@ -750,18 +748,10 @@ def test_others_write_while_a_text_is_looked_for_that_is_acted_on(
 
 
 def test_many_submissions_are_handed_over_in_parts(
-    opened: Callable[[], JobStore], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[], JobStore], parts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others hand over theirs in between; of one that has another's key all others are submitted, also behind it."""
     supervisor, client = opened(), opened()
-    parts: list[int] = []
-    kept = CommitClient.submit
-
-    def submit(one: CommitClient, rows: Sequence[Prepared]) -> Any:
-        parts.append(len(rows))
-        return kept(one, rows)
-
-    monkeypatch.setattr(CommitClient, "submit", submit)
     monkeypatch.setattr("allcores.jobs.store.HANDED_OVER", 2)
     with supervisor.become_supervisor():
         made = client.submit_many([Submission("f", {"i": i}, key=f"k{i}") for i in range(5)])
