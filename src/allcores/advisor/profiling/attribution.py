@@ -49,6 +49,11 @@ class SiteTime:
     #: the sites that were directly around it, by seconds
     around: Counter[Site] = field(default_factory=Counter)
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds on the clock, also those without a core: what a rate that was seen is to be multiplied by."""
+        return self.seconds + self.wanted
+
     def add(self, stack: Stack, caller: Caller | None, outer: Site | None, elsewhere: bool) -> None:
         """Count a stack that passes through it."""
         self.samples += stack.samples

@@ -59,7 +59,7 @@ def count(times: list[SiteTime], values: Values) -> dict[Site, Iterations]:
         again = again and executions == 1.0
         if each is not None and executions == 1.0 and (other or again or _in_while(time.site)):
             # by its pace if that is known; if it never stayed in one execution from look to look, each is shorter
-            total = pace * time.seconds if pace is not None and not other else each * time.seconds / _PERIOD_S
+            total = time.elapsed * (pace if pace is not None and not other else each / _PERIOD_S)
             executions = max(1.0, total / each)
         often = again and (other or seen < _SURE) and isinstance(time.site.node, ast.For)
         result = Iterations(each, executions, how, _item(time.site, values), often)
@@ -134,13 +134,13 @@ def _each(time: SiteTime, values: Values, executions: float) -> tuple[float | No
 
 
 def _growth(time: SiteTime, values: Values) -> float | None:
-    """Iterations by the list that the loop appends to: the rate at which it grew, times the loop's seconds."""
+    """Iterations by the list that the loop appends to: the rate at which it grew, times the loop's time."""
     for name in _grown(time.site):
         seen = [(look.at, look.facts[name][1]) for look in values.near(time.site) if name in look.facts]
         seen.sort()
         if len(seen) >= 2 and seen[-1][1] > seen[0][1] >= 0:
             rate = (seen[-1][1] - seen[0][1]) / max(1e-9, seen[-1][0] - seen[0][0])
-            return max(float(seen[-1][1]), rate * time.seconds)
+            return max(float(seen[-1][1]), rate * time.elapsed)
     return None
 
 

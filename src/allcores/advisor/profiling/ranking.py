@@ -125,6 +125,11 @@ def candidate(
     if pattern == "processes" and time.seconds - after < 0.0:
         why_not.append(_too_small(time, iterations, cores))
     gain, low, high = _gains(time, program, after, share)
+    if not why_not and gain < LEAST_GAIN and pattern == "processes":
+        # A loop that takes enough of the time, of which the costs of a map leave little: they are the reason.
+        without_costs = program / max(program - time.seconds * (1 - SLOWER / max(cores, 2)), 1e-9)
+        if without_costs >= LEAST_GAIN and cores > 1:
+            why_not.append(f"as processes it would give {gain:.2f}x: {_largest_cost(time, iterations)}")
     most = program / max(program - time.seconds, program * 0.001)
     if why_not:
         pattern = "serial"
@@ -171,6 +176,19 @@ def _too_small(time: SiteTime, iterations: Iterations, cores: int) -> str:
     if iterations.item is not None and total * iterations.item[1] / BYTES_PER_S > 0.5 * saved:
         return "its items are large: moving them takes longer than what it would save (share them)"
     return "starting workers takes longer than what it would save"
+
+
+def _largest_cost(time: SiteTime, iterations: Iterations) -> str:
+    """What takes most of what a map would save, and leaves some."""
+    total = iterations.total or 0.0
+    size = iterations.item[1] if iterations.item is not None else 0
+    costs = (
+        (START_S, "starting workers takes much of what it would save; a longer run gains more"),
+        (iterations.executions * CALL_S, "its executions are short: look at the loop around it"),
+        (total * ITEM_S, "its iterations are short, each by itself"),
+        (total * size / BYTES_PER_S, "its items are large: moving them takes much of what it would save (share them)"),
+    )
+    return max(costs)[1]
 
 
 def _gains(time: SiteTime, program: float, after: float, share: float) -> tuple[float, float, float]:
