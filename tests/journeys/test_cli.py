@@ -92,16 +92,41 @@ def test_a_folder_and_what_does_not_go_with_it(run: Run, folder: Path, words: li
 
 
 @pytest.mark.parametrize("command", ["run", "pipe", "advise", "tune"])
-@pytest.mark.parametrize("words", [["--format", "jsonl"], ["--rows", "3"], ["--columns", "a"]])
+@pytest.mark.parametrize("words", [["--format", "jsonl"], ["--rows", "3"], ["--columns", "a"], ["--separator", ";"]])
 def test_paths_are_not_read(run: Run, command: str, words: list[str]) -> None:
     """What says how files are read is refused where items are paths, and not passed over without a word."""
-    if command in ("advise", "tune") and words[0] != "--format":
+    if command in ("advise", "tune") and words[0] in ("--rows", "--columns"):
         pytest.skip("it has no such option")
     done = run(command, "work.py:length", "--files", "*.txt", *words)
     assert done.code == Exit.USAGE
     assert (
         f"{words[0]} says how files are read, and with --files items are the paths of files: leave it out" in done.err
     )
+
+
+@pytest.mark.parametrize(("text", "words"), [("id;n\n7;3\n", []), ("id n\n7 3\n", ["--separator", " "])])
+def test_a_csv_whose_fields_are_separated_by_something_else(
+    run: Run, folder: Path, text: str, words: list[str]
+) -> None:
+    """Also where items are known by a field, and in a run that is resumed."""
+    (folder / "work.py").write_text("def number(row):\n    return int(row['n'])\n")
+    (folder / "rows.csv").write_text(text)
+    asked = ["run", "work.py:number", "rows.csv", "-o", "out.jsonl", "--key", "id", *words]
+    assert run(*asked).code == Exit.OK
+    (folder / "rows.csv").write_text(f"{text}{text.splitlines()[1].replace('7', '8')}\n")
+    assert run(*asked, "--resume").code == Exit.OK
+    assert (folder / "out.jsonl").read_text() == "3\n3\n"
+
+
+@pytest.mark.parametrize("command", ["run", "advise"])
+def test_a_csv_that_does_not_tell_what_separates_its_fields(run: Run, folder: Path, command: str) -> None:
+    (folder / "rows.csv").write_text("a\tb\tc\n1\t2\n")
+    done = run(command, "work.py:double", "rows.csv")
+    assert done.code == Exit.USAGE
+    assert len(done.err.splitlines()) == 1
+    assert r"rows.csv, line 1: a tab may separate" in done.err and r"--separator '\t'" in done.err
+    done = run("run", "work.py:twice", "rows.csv", "--separator", r"\t")
+    assert "2 fields where the header has 3" in done.err
 
 
 def test_a_wrong_function_and_a_wrong_input_are_both_told(run: Run) -> None:

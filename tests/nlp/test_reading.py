@@ -203,6 +203,14 @@ def test_csv_with_quotes_lines_and_ragged_rows(tmp_path: Path) -> None:
     ]
 
 
+def test_csv_whose_fields_semicolons_separate(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text('text;id\n"a;b";1\nc,d;2\n')
+    assert [row["text"] for row in read(tmp_path / "c.csv")] == ["a;b", "c,d"]
+    (tmp_path / "c.csv").write_text("words;id\n1\t2;3;4\n")
+    with pytest.raises(UsageError, match=r"no column has the text .*found 'words;id'"):
+        read(tmp_path / "c.csv")
+
+
 def test_long_messages_in_csv(tmp_path: Path) -> None:
     """The csv module's limit of a field is 131,072 characters."""
     path = tmp_path / "long.csv"

@@ -37,9 +37,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("my-work", None)
 
 
-def read(path: str, **given: str) -> measured.Measured:
-    options: dict[str, Any] = {"encoding": "latin-1", "purpose": "this", "format": None, **given}
-    return measured.Measured("own/my-work.py:length", (path,), (), **options)
+def read(path: str) -> measured.Measured:
+    reading = measured.Reading(None, "latin-1", None)
+    return measured.Measured("own/my-work.py:length", (path,), (), reading, purpose="this")
 
 
 @pytest.mark.parametrize(("path", "total"), [("lines.txt", 300), ("lines.txt.gz", None)])
@@ -67,10 +67,24 @@ def test_the_code_to_paste_finds_the_function_and_reads_the_input(
     place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(folder / "own"))
-    given = measured.Measured(f"{place}:length", ("lines.txt",), (), None, "latin-1", purpose="this")
+    reading = measured.Reading(None, "latin-1", None)
+    given = measured.Measured(f"{place}:length", ("lines.txt",), (), reading, purpose="this")
     space: dict[str, Any] = {}
     exec(code_for(Setting("serial"), given.names), space)
     assert space["results"] == [len(line) for line in TEXT.splitlines()]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize(("text", "separator"), [("a,b\n1,2\n", None), ("a;b\n1;2\n", None), ("a%b\n1%2\n", "%")])
+def test_the_code_to_paste_separates_the_fields_as_they_were_read(
+    text: str, separator: str | None, folder: Path
+) -> None:
+    (folder / "rows.csv").write_text(text)
+    reading = measured.Reading(None, "utf-8", separator)
+    given = measured.Measured("own/my-work.py:length", ("rows.csv",), (), reading, purpose="this")
+    space: dict[str, Any] = {}
+    exec(code_for(Setting("serial"), given.names), space)
+    assert space["items"] == list(given.items) == [{"a": "1", "b": "2"}]
 
 
 @pytest.mark.parametrize(("command", "module"), [("advise", advise), ("tune", tune)])

@@ -55,6 +55,7 @@ def _advise(
     files: tuple[str, ...],
     format: Any,
     encoding: str,
+    separator: str | None,
     budget: float,
     repeat: bool,
     json: bool,
@@ -72,8 +73,9 @@ def _advise(
     with reserved_stdout() as standard:
         pages = [path for path in (page, picture) if path is not None]
         patience_s = PART * (budget - (perf_counter() - began))
+        reading = measured.Reading(format, encoding, separator)
         given = measured.Measured(
-            function, inputs, files, format, encoding, purpose="advice", patience_s=patience_s, pages=pages
+            function, inputs, files, reading, purpose="advice", patience_s=patience_s, pages=pages
         )
         advice = advise_named(
             given.fn,

@@ -19,9 +19,24 @@ input_format = click.option(
 encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
 
 
+def _character(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    r"""A tab as people write it: what a shell makes of '\t' are two characters."""
+    return "\t" if value in ("\\t", "tab") else value
+
+
+#: `--separator`
+separator = click.option(
+    "--separator",
+    metavar="CHARACTER",
+    callback=_character,
+    help="Of fields of CSV, like ';' or tab; default: as its suffix and its header say.",
+)
+
+
 def function_and_input(command: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments and options of a command that measures a function over an input; see `measured.Measured`."""
     for declare in (
+        separator,
         encoding,
         input_format,
         click.option("--files", metavar="PATTERN", multiple=True, help="Items are the paths that match; repeatable."),

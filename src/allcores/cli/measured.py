@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from keyword import iskeyword
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from allcores.cli.exits import CommandError
 from allcores.cli.paths import check_patterns, matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 from allcores.sinks.destination import check_inputs_survive
+from allcores.sources.compression import compression_of
 
 if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
@@ -36,6 +38,15 @@ def began() -> float:
     started = procfs.started_ns(os.getpid()) if procfs.AVAILABLE else 0
     age_s = (time.monotonic_ns() - started) / 1e9 if started else 0.0
     return perf_counter() - min(max(0.0, age_s), 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How an input is read: `--format`, `--encoding`, `--separator`."""
+
+    format: Any
+    encoding: str
+    separator: str | None
 
 
 class Measured:
@@ -62,8 +73,7 @@ class Measured:
         function: str,
         inputs: tuple[str, ...],
         files: tuple[str, ...],
-        format: Any,
-        encoding: str,
+        reading: Reading,
         *,
         purpose: str,
         patience_s: float = math.inf,
@@ -71,9 +81,9 @@ class Measured:
     ) -> None:
         def find_input() -> tuple[tuple[str, ...], tuple[str, ...], Source[Any]]:
             # A folder stands for its files, as `run` takes it.
-            patterns = files or patterns_of(inputs, {"--format": format})
+            patterns = files or patterns_of(inputs, _asked(reading))
             named = (inputs, files) if files or not patterns else ((), patterns)
-            return *named, _source_of(*named, format, encoding)
+            return *named, _source_of(*named, reading)
 
         def find_function() -> Any:
             fn = resolve(function)
@@ -88,21 +98,25 @@ class Measured:
         if not items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
         self.items: Iterable[Any] = items if whole else Beginning(items)
-        self.names = _names_of(function, inputs, files, format, encoding)
+        self.names = _names_of(function, inputs, files, reading, source)
 
 
-def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
+def _asked(reading: Reading) -> dict[str, Any]:
+    return {"--format": reading.format, "--separator": reading.separator}
+
+
+def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], reading: Reading) -> Source[Any]:
     """Where the items come from. Raises CommandError."""
     from allcores.sources.open import from_inputs
 
     if files and inputs:
         raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
     if files:
-        check_patterns(files, {"--format": format})
+        check_patterns(files, _asked(reading))
         return matching(files)
     if not inputs:
         raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
-    return from_inputs(inputs, format=format, encoding=encoding)
+    return from_inputs(inputs, format=reading.format, encoding=reading.encoding, separator=reading.separator)
 
 
 def _read(source: Iterable[Any], patience: Patience = FOREVER) -> tuple[list[Any], bool, int | None]:
@@ -129,7 +143,9 @@ def _read(source: Iterable[Any], patience: Patience = FOREVER) -> tuple[list[Any
     return items, False, total() if total is not None else None
 
 
-def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Names:
+def _names_of(
+    function: str, inputs: tuple[str, ...], files: tuple[str, ...], reading: Reading, source: Source[Any]
+) -> Names:
     """How a program gets at them."""
     from allcores.advisor.model.code import Names
 
@@ -145,11 +161,14 @@ def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], fo
         imports.append(f"from {place} import {first}")
     else:  # `import` takes no such name
         imports += ["import importlib", "", f"{first} = importlib.import_module({place!r}).{first}"]
-    return Names(".".join([first, *rest]), tuple(imports), tuple(_items_code(inputs, files, format, encoding)))
+    return Names(".".join([first, *rest]), tuple(imports), tuple(_items_code(inputs, files, reading, source)))
 
 
-def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> list[str]:
+def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], reading: Reading, source: Source[Any]) -> list[str]:
     """Lines that make `items` of the input; a remark where that takes more than a line or two."""
+    from allcores.sources.text_files import Csv
+
+    format, encoding = reading.format, reading.encoding
     text = "" if encoding == "utf-8" else f", encoding={encoding!r}"
     if len(files) == 1:
         return [
@@ -162,8 +181,10 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, en
         suffix = os.path.splitext(path)[1].lower()
         if format == "jsonl" or (format is None and suffix in (".jsonl", ".ndjson")):
             return ["import json", f"items = [json.loads(line) for line in open({path!r}{text})]"]
-        if format == "csv" or (format is None and suffix == ".csv"):
-            return ["import csv", f"items = list(csv.DictReader(open({path!r}, newline=''{text})))"]
+        if isinstance(source, Csv) and compression_of(path) is None:
+            told = source.told()
+            separated = "" if told == "," else f", delimiter={told!r}"
+            return ["import csv", f"items = list(csv.DictReader(open({path!r}, newline=''{text}){separated}))"]
         known = {".tsv", ".parquet", ".pq", ".npy", ".h5", ".hdf5", ".gz", ".bz2", ".xz", ".zst"}
         if format == "lines" or (format is None and suffix not in known and not os.path.isdir(path)):
             return [f"items = [line.rstrip('\\n') for line in open({path!r}{text})]"]

@@ -32,9 +32,9 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 
 #: options that are those of `allcores run`
 _SHARED = (
-    "inputs", "named", "files", "format", "encoding", "rows", "columns", "bad_records", "output", "workers", "backend",
-    "start_method", "journal", "resume", "retry_failed", "accept_changes", "key", "fsync", "runs_dir", "json", "quiet",
-    "progress", "timeline", "trace",
+    "inputs", "named", "files", "format", "encoding", "separator", "rows", "columns", "bad_records", "output",
+    "workers", "backend", "start_method", "journal", "resume", "retry_failed", "accept_changes", "key", "fsync",
+    "runs_dir", "json", "quiet", "progress", "timeline", "trace",
 )  # fmt: skip
 
 

@@ -73,6 +73,7 @@ class RunOptions:
     batch: int | Literal["auto"] | None = None
     tuned: bool = False
     depth: int | None = None
+    separator: str | None = None
 
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -92,6 +93,7 @@ def source_of(options: RunOptions) -> Source[Any]:
     if options.files and options.inputs:
         raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
     asked = {"--format": options.format, "--rows": options.rows, "--columns": options.columns}
+    asked["--separator"] = options.separator
     if options.files:
         check_patterns(options.files, asked)
         return matching(options.files)
@@ -106,6 +108,7 @@ def source_of(options: RunOptions) -> Source[Any]:
         bad_records=options.bad_records,
         rows=options.rows,
         columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
+        separator=options.separator,
     )
 
 

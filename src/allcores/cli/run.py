@@ -47,6 +47,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 )
 @input_options.input_format
 @input_options.encoding
+@input_options.separator
 @click.option(
     "--rows",
     type=click.IntRange(min=1),

@@ -58,6 +58,7 @@ def _tune(
     files: tuple[str, ...],
     format: Any,
     encoding: str,
+    separator: str | None,
     budget: float,
     json: bool,
     html: str | None,
@@ -74,8 +75,9 @@ def _tune(
     with reserved_stdout() as standard:
         pages = [path for path in (page, picture) if path is not None]
         patience_s = PART * (budget - (perf_counter() - began))
+        reading = measured.Reading(format, encoding, separator)
         given = measured.Measured(
-            function, inputs, files, format, encoding, purpose="tuning", patience_s=patience_s, pages=pages
+            function, inputs, files, reading, purpose="tuning", patience_s=patience_s, pages=pages
         )
         try:
             tuning = tune_named(

@@ -8,7 +8,6 @@ at the next one, which is believed again when it holds a record that leaves no d
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allcores.formatting import size_text
+from allcores.sources.csv_separator import RECORD_BYTES_MAX, Unclear, csv_module, separator_of
 from allcores.sources.text import (
     NAME_ENCODING,
     BadInput,
@@ -28,26 +28,8 @@ from allcores.sources.text import (
     undecodable,
 )
 
-#: bytes of a record, at most: a larger one is most likely a quote that is missing, and would fill the memory
-RECORD_BYTES_MAX = 64 * 1024 * 1024
 #: bytes that a line costs while it is held, its text apart
 _LINE_COST = 40
-
-
-def _own_csv() -> Any:
-    """A second instance of the module behind `csv`, for its limit on the size of a field is one for all that use it.
-
-    The limit is ours to raise here, and not in the program that uses allcores.
-    """
-    spec = importlib.util.find_spec("_csv")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_csv = _own_csv()
-_csv.field_size_limit(RECORD_BYTES_MAX)
 
 
 class _TooLong(Exception):
@@ -88,23 +70,31 @@ class CsvRecords:
         *,
         line: int,
         header: list[str] | None,
+        tells: bool = False,
+        refuses_unclear: bool = True,
         on_encoding: str = NAME_ENCODING,
         on_names: str = "rename one, or read the file as lines (--format lines)",
     ) -> None:
         """See the class.
 
         Args:
+            delimiter: What stands between fields.
             readline: The next line as bytes, b"" at the end.
             line: Lines before.
+            tells: Whether the first records may say that it is another one, see `csv_separator`.
+            refuses_unclear: Whether a header that may be one name or several ends it; else it is one.
             on_encoding: What to do about bytes that are not of the encoding, for messages.
             on_names: What to do about a name that is there twice.
         """
         self._on_encoding = on_encoding
         self._on_names = on_names
         self.header = header
+        #: what stands between fields, as far as it is known
+        self.delimiter = delimiter
+        self._tells = tells and header is None
+        self._refuses_unclear = refuses_unclear
         self._path = path
         self._encoding = encoding
-        self._delimiter = delimiter
         self._readline = readline
         self._line = line
         #: lines that were read and given back
@@ -121,8 +111,11 @@ class CsvRecords:
         """See the class.
 
         Raises:
-            BadInput: For a header that is none: without it no record can be read.
+            BadInput: For a header that is none: without it no record can be read. Also if it is not plain what
+                separates its names.
         """
+        if self._tells:
+            self._tell()
         while (record := self._next()) is not None:
             if record.trouble is None and not record.fields:
                 yield record
@@ -160,7 +153,7 @@ class CsvRecords:
         text = b"".join(record.raws).decode(self._encoding)
         if len(record.raws) == 1:
             return text.count('"') % 2 == 0
-        separator = re.escape(self._delimiter)
+        separator = re.escape(self.delimiter)
         field = rf'(?:"(?:[^"]|"")*+"|[^"{separator}\r\n]*+)'
         return re.fullmatch(rf"{field}(?:{separator}{field})*+[\r\n]*", text) is not None
 
@@ -171,8 +164,33 @@ class CsvRecords:
             self._line -= len(record.raws) - 1
             del record.raws[1:]
 
+    def _tell(self) -> None:
+        """Find out what separates the fields; lines that are read for it are given back."""
+        lines: list[bytes] = []
+        cost = 0
+
+        def further() -> str | None:
+            nonlocal cost
+            if cost > RECORD_BYTES_MAX or (lines and is_too_long(lines[-1])):
+                return None
+            raw = self._readline()
+            if not raw:
+                return None
+            lines.append(raw)
+            cost += len(raw) + _LINE_COST
+            return first_line(self._line + len(lines), raw).decode(self._encoding, "replace")
+
+        try:
+            self.delimiter = separator_of(further, self.delimiter)
+        except Unclear as unclear:
+            if self._refuses_unclear:
+                raise bad_line(self._path, self._line + 1, str(unclear)) from None
+        self._tells = False
+        self._ahead.extend(lines)
+        self._reader = self._new_reader()
+
     def _new_reader(self) -> Any:
-        return _csv.reader(self._texts(), delimiter=self._delimiter, strict=True)
+        return csv_module.reader(self._texts(), delimiter=self.delimiter, strict=True)
 
     def _texts(self) -> Iterator[str]:
         """Lines with their ends, which belong to the field if they are in quotes."""
@@ -207,7 +225,7 @@ class CsvRecords:
             record.fields = next(self._reader)
         except StopIteration:
             return None
-        except _csv.Error as error:
+        except csv_module.Error as error:
             carriage = "a carriage return in a field without quotes"
             broken = carriage if "new-line" in str(error) else str(error)
         except _TooLong:

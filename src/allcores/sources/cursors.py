@@ -50,7 +50,7 @@ class LineCursor:
         self._line: int = 0
         self._header: list[str] | None = None
         if place is not None:
-            self._offset, self._line, self._header = place
+            self._stand_at(place)
         self._manager = opened(self.path)
         self._file: BinaryIO | None
         self._file, self.one_shot = self._manager.__enter__()
@@ -97,12 +97,15 @@ class LineCursor:
     def _here(self) -> list[Any]:
         return [self._offset, self._line, self._header]
 
+    def _stand_at(self, place: Any) -> None:
+        self._offset, self._line, self._header = place
+
     def forward(self, place: Any, items: int) -> bool:
         """Go to a place without looking at lines, only taking the bytes into the digest; False if it is not there.
 
         A line that goes on behind the place is a change: the digest is another one then.
         """
-        offset, line, header = place
+        offset = place[0]
         last = b"\n"
         self.torn = True
 
@@ -117,7 +120,8 @@ class LineCursor:
             # It was the end of the file, and of a line without its end. What was written behind it belongs to that
             # line, which is another one by now: read as a line of its own it would be an item that there never was.
             self._pass(1, self._digest.add)
-        self._offset, self._line, self._header, self.items = offset, line, header, items
+        self._stand_at(place)
+        self.items = items
         self._behind = None
         self.torn = False
         return True

@@ -36,6 +36,7 @@ def from_inputs(
     bad_records: BadRecords = "fatal",
     rows: int | None = None,
     columns: Sequence[str] | None = None,
+    separator: str | None = None,
 ) -> Source[Any]:
     """The items of the named files, in the order given; "-" is standard input.
 
@@ -47,10 +48,12 @@ def from_inputs(
         bad_records: What becomes of a line that is none: "fatal" or "skip".
         rows: Per slice of an array; None chooses.
         columns: Of Parquet files; None for all.
+        separator: Of CSV files; None goes by suffix and header, see `Csv`.
 
     Raises:
         BadInput: Now if a file is missing, a folder, an archive or not readable; when iterated, for what is in it.
-            UsageError now if what is read in slices is not of its format, or `rows` or `columns` fits no input.
+            UsageError now if what is read in slices is not of its format, or `rows`, `columns` or `separator` fits no
+            input.
     """
     parts: list[Source[Any]] = []
     formats: set[str] = set()
@@ -74,13 +77,17 @@ def from_inputs(
             parts.append(_in_slices(name, SLICED[kind], rows, columns))
         else:
             check_readable(name)
-            parts.append(_file(name, kind, encoding, bad_records, columns))
+            parts.append(_file(name, kind, encoding, bad_records, columns, separator))
     if rows is not None and not formats & {"npy", "hdf5"}:
         raise UsageError(
             "rows are chosen for .npy and HDF5 inputs only: there is none (a slice of Parquet is a row group)"
         )
     if columns is not None and not formats & {"parquet", "row-groups"}:
         raise UsageError("columns are chosen for Parquet inputs only: there is none")
+    if separator is not None and "csv" not in formats:
+        raise UsageError(
+            "a separator is chosen for CSV inputs only: there is none (a file is one by --format csv, too)"
+        )
     return parts[0] if len(parts) == 1 else Chain(parts)
 
 
@@ -131,7 +138,12 @@ def format_of(name: str) -> Format:
 
 
 def _file(
-    name: str, format: Format, encoding: str, bad_records: BadRecords, columns: Sequence[str] | None
+    name: str,
+    format: Format,
+    encoding: str,
+    bad_records: BadRecords,
+    columns: Sequence[str] | None,
+    separator: str | None,
 ) -> Source[Any]:
     """The source of a file that can be read; what can be told of it from its beginning is told now."""
     if format == "parquet":
@@ -141,7 +153,7 @@ def _file(
         parquet.check()
         return parquet
     if format == "csv":
-        source = Csv(name, encoding, bad_records)
+        source = Csv(name, encoding, bad_records, separator)
         if names_read_once(name) is None:
             source.check()
         return source

@@ -6,6 +6,8 @@ memory is fine. What cannot be read becomes `BadInput`, one sentence that names 
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,18 @@ from allcores.sources.base import BadRecords, Cursor, CursorSource, Report, read
 from allcores.sources.compression import without_compression
 from allcores.sources.csv_text import CsvRecords
 from allcores.sources.cursors import NO_ITEM, LineCursor
-from allcores.sources.text import check_encoding, count_lines, is_blank, json_item
+from allcores.sources.text import (
+    STDIN,
+    BadInput,
+    check_encoding,
+    count_lines,
+    is_blank,
+    json_item,
+    names_read_once,
+)
+
+#: parts that a place in a file of CSV has without a separator
+_PLACE_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +118,9 @@ class Csv(CursorSource):
     A record may span lines, in quotes.
 
     Attributes:
-        separator: What stands between fields; None goes by the suffix: a tabulator for .tsv, else a comma.
+        separator: What stands between fields; None goes by the suffix: a tabulator for .tsv, else a comma. If that
+            makes one field of the header, and another of comma, semicolon, tabulator and bar makes several, and as many
+            of the record behind it, it is that one.
         bad_records: As above, and for a record with more or fewer fields than there are names.
     """
 
@@ -121,7 +136,7 @@ class Csv(CursorSource):
 
     @property
     def delimiter(self) -> str:
-        """What separates the fields."""
+        """What separates the fields, as far as the file's name tells."""
         tabbed = without_compression(self.path).lower().endswith(".tsv")
         return self.separator or ("\t" if tabbed else ",")
 
@@ -135,26 +150,49 @@ class Csv(CursorSource):
         """See `CursorSource`."""
         return _CsvCursor(self, place, items, report)
 
-    def check(self) -> None:
-        """Read no more than the header.
+    def check(self) -> str:
+        """Read no more than the header, and what is behind it if the header does not tell what separates its names.
+
+        Returns:
+            What separates the fields.
 
         Raises:
             BadInput: If it is none.
         """
         cursor = _CsvCursor(self, None, 0, None)
         try:
-            cursor.read_header()
+            return cursor.read_header()
         finally:
             cursor.close()
+
+    def told(self) -> str:
+        """What separates the fields, also by the first records of a file that can be read again."""
+        if self.separator is None and names_read_once(self.path) is None:
+            with contextlib.suppress(BadInput):  # reading tells of it
+                return self.check()
+        return self.delimiter
+
+    def describe(self) -> dict[str, str]:
+        """What makes it the same input, for a run that is resumed."""
+        separator = self.separator
+        if separator is None and (told := self.told()) != self.delimiter:
+            separator = told
+        path = self.path if self.path == STDIN else os.path.abspath(self.path)
+        facts = {"path": path, "encoding": self.encoding, "bad_records": self.bad_records}
+        return facts if separator is None else {**facts, "separator": separator}
 
 
 class _CsvCursor(LineCursor):
     def __init__(self, source: Csv, place: Any, items: int, report: Report | None) -> None:
-        self._delimiter = source.delimiter
+        self._tells = source.separator is None
+        self._expected = self._delimiter = source.delimiter
         super().__init__(source, place, items, report)
 
-    def read_header(self) -> None:
+    def read_header(self) -> str:
         """Read records up to the one with the names.
+
+        Returns:
+            What separates the fields.
 
         Raises:
             BadInput: If the file is not of its format.
@@ -162,13 +200,24 @@ class _CsvCursor(LineCursor):
         records = self._records()
         for _ in records:
             if records.header is not None:
-                return
+                break
+        return records.delimiter
+
+    def _here(self) -> list[Any]:
+        # A separator that was told by the first records is a part of it, for these are not read again.
+        told = [] if self._delimiter == self._expected else [self._delimiter]
+        return [*super()._here(), *told]
+
+    def _stand_at(self, place: Any) -> None:
+        *known, self._delimiter = place if len(place) > _PLACE_PARTS else [*place, self._expected]
+        super()._stand_at(known)
 
     def _records(self) -> CsvRecords:
         """From here on."""
         return CsvRecords(
-            self.path, self.encoding, self._delimiter, self._readline, line=self._line, header=self._header
-        )
+            self.path, self.encoding, self._delimiter, self._readline,
+            line=self._line, header=self._header, tells=self._tells,
+        )  # fmt: skip
 
     def _parsed(self) -> Iterator[Any]:
         records = self._records()
@@ -177,7 +226,7 @@ class _CsvCursor(LineCursor):
                 self._bad(record.trouble)
             if record.trouble is not None or not record.fields:
                 self._leave(record.raws)
-                self._header = records.header
+                self._header, self._delimiter = records.header, records.delimiter
                 continue
             self._take(record.raws)
             assert records.header is not None

@@ -226,6 +226,7 @@ def _separated(separator: str) -> Callable[..., Iterator[Item]]:
     def read(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
         records = CsvRecords(
             path, "utf-8", separator, _line_reader(path, file), line=0, header=None,
+            tells=True, refuses_unclear=False,  # that no column has the text is told below
             on_encoding="save the file as UTF-8", on_names=_NAMED_TWICE,
         )  # fmt: skip
         header: list[str] | None = None
