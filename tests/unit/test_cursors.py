@@ -295,6 +295,34 @@ def test_a_document_over_many_lines_is_told_of_with_the_way_out(text: str, way: 
         list(JsonLines(str(path)))
 
 
+@pytest.mark.parametrize("name", ["a.json", "A.JSON", "a.json.gz"])
+def test_a_json_file_has_to_say_how_it_holds_items(name: str, tmp_path: Path) -> None:
+    """One document over many lines, or a value in each: lines of the first are no items."""
+    path = tmp_path / name
+    content = b'{"a": 1}\n{"a": 2}\n'
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(BadInput, match=r"does not tell .* --format jsonl .* jq -c '\.\[\]' .*(json|JSON)"):
+        from_inputs([str(path)])
+    assert list(from_inputs([str(path)], format="jsonl")) == [{"a": 1}, {"a": 2}]
+    assert list(from_inputs([str(path)], format="lines")) == ['{"a": 1}', '{"a": 2}']
+    with pytest.raises(BadInput, match="No such file"):
+        from_inputs([str(tmp_path / "none.json")])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a\nb\n".encode("utf-16"), "begins as UTF-16 does: convert it first"),
+        (b"PK\x03\x04\0\0\x08\xff\0\n", "is this a file of text"),
+        (b"caf\xe9\n", "--encoding latin-1"),
+    ],
+)
+def test_bytes_that_are_no_text_are_told_with_the_way_out_of_theirs(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(BadInput, match=f"line 1: .* not utf-8; .*{words}"):
+        list(from_inputs([str(tmp_path / "a.txt")]))
+
+
 def test_numbers_and_depths_that_json_cannot_hold(tmp_path: Path) -> None:
     """One sentence each."""
     for content in ("9" * 5_000, "[" * 100_000, '"\udcff"'):

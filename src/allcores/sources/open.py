@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 #: suffixes of files that hold other files, whose bytes are no lines
 ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".npz", ".7z", ".rar")
+#: suffix of files that hold one JSON document, or a value in each line: the name does not tell
+JSON_SUFFIX = ".json"
 #: formats that are read in slices, and what `sliced` calls them
 SLICED: dict[str, SlicedFormat] = {"npy": "npy", "hdf5": "hdf5", "row-groups": "parquet"}
 
@@ -51,9 +54,9 @@ def from_inputs(
         separator: Of CSV files; None goes by suffix and header, see `Csv`.
 
     Raises:
-        BadInput: Now if a file is missing, a folder, an archive or not readable; when iterated, for what is in it.
-            UsageError now if what is read in slices is not of its format, or `rows`, `columns` or `separator` fits no
-            input.
+        BadInput: Now if a file is missing, a folder, an archive, .json without a format, or not readable; when
+            iterated, for what is in it. UsageError now if what is read in slices is not of its format, or `rows`,
+            `columns` or `separator` fits no input.
     """
     parts: list[Source[Any]] = []
     formats: set[str] = set()
@@ -69,6 +72,13 @@ def from_inputs(
         if format is None and without_compression(name).lower().endswith(ARCHIVE_SUFFIXES):
             raise BadInput(
                 f"{name} is an archive, by its name: unpack it, and name the files in it (or say what it is: --format)",
+                path=name,
+            )
+        if format is None and without_compression(name).lower().endswith(JSON_SUFFIX):
+            check_readable(name)
+            raise BadInput(
+                f"{name} is JSON, by its name, which does not tell how it holds items: say --format jsonl if each line"
+                f" is a value, or lines; an array is written so by jq -c '.[]' {shlex.quote(name)} > items.jsonl",
                 path=name,
             )
         kind = format or format_of(name)

@@ -128,6 +128,10 @@ def undecodable(
     path: str, number: int, raw: bytes, encoding: str, error: UnicodeError, *, advice: str = NAME_ENCODING
 ) -> BadInput:
     """The bytes of a line are no text."""
+    if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        advice = "it begins as UTF-16 does: convert it first (iconv -f utf-16 -t utf-8)"
+    elif b"\0" in raw:
+        advice = "is this a file of text?"
     if isinstance(error, UnicodeDecodeError):
         fault = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} is not {encoding}"
     else:
