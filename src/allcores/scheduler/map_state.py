@@ -45,7 +45,7 @@ class Chunk:
         batch: Items that the function gets in one call; 0 if it gets them one by one.
         worker: The one that has it; 0 before it is sent.
         sequence: Its place in that worker's queue; 0 before it is sent.
-        requeues: How often it lost its worker without being at fault.
+        requeues: How often it lost its worker by no fault that is known.
         preempted: How often it was ended because memory ran out.
         timeout_ns: Per attempt and item, None for no deadline: its map's, or that of one call.
         surroundings: What its worker is to find around it (opaque here): its map's, or those of one call.

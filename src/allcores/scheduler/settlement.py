@@ -275,15 +275,17 @@ class Settlement:
             elif phase != PHASE_RUNNING and (
                 chunk.cut or len(chunk.items) - chunk.done > 1 or (chunk.shared is not None and phase == PHASE_LOADING)
             ):
-                # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
+                # It died over the whole chunk (unpickling it, pickling its results): one by one will tell. It is
+                # held against none of them when a template is lost later.
                 self.requeue(
                     chunk,
                     chunk.done,
                     len(chunk.items),
-                    charged=1 - preempted,
+                    charged=1 if event.unattributed and termination is None else 0,
                     size=1,
                     preempted=preempted,
                     apart=phase == PHASE_LOADING,
+                    begun=True,
                 )
             else:
                 end = min(position + together, len(chunk.items))
@@ -442,6 +444,7 @@ class Settlement:
         size: int | None = None,
         preempted: int = 0,
         apart: bool = False,
+        begun: bool = False,
     ) -> None:
         """Make items [start:stop] of a chunk pending again, in front of all others of their map.
 
@@ -454,6 +457,7 @@ class Settlement:
             preempted: 1 if it is for want of memory.
             apart: With `size`: what each is sent as has no other items in it, any of which might be the one that
                 cannot be unpickled.
+            begun: Its worker has begun with it, though with no item that is known.
         """
         if start >= stop:
             return
@@ -479,7 +483,7 @@ class Settlement:
                 chunk.map_state.pending.appendleft(part)
         if preempted:
             self._note_preempted(chunk.map_state, parts, chunk.worker)
-        if not (start or charged or preempted) and stop == len(chunk.items):
+        if not (start or charged or preempted or begun) and stop == len(chunk.items):
             # Nothing of it was begun. Where workers end after few items it waits behind another map's chunk each time:
             # behind the others once more, it would never have its turn.
             self._state.enqueue_first(chunk.map_state)

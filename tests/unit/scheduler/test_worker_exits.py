@@ -149,6 +149,29 @@ def test_an_unattributed_exit_charges_nobody() -> None:
     assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST])]
 
 
+def test_an_item_of_a_chunk_that_ended_its_worker_is_given_up_no_earlier_than_others() -> None:
+    """When the template dies later, what ran is requeued as often as if that had not been."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    worker = 1
+    for phase in (PHASE_LOADING, PHASE_SEALING):
+        harness.at(worker, 1, 0, phase=phase)
+        harness.state.worker_states[worker].chunks[0].cut = True
+        harness.gone(worker)
+        worker += 1
+        harness.ready(worker)
+    for _ in range(MAX_REQUEUES):
+        harness.at(worker, 1, 0)
+        harness.gone(worker, unattributed=True)
+        assert take_all(map_state) == []
+        worker += 1
+        harness.ready(worker)
+    harness.at(worker, 1, 0)
+    harness.gone(worker, unattributed=True)
+    assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST])]
+
+
 def test_alarms_of_workers_that_are_gone_are_dropped() -> None:
     """However many are replaced, before any of their alarms is due."""
     harness = Harness(1)
