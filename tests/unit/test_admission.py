@@ -12,9 +12,10 @@ from tests.unit.simulation import MILLI
 
 from allcores.errors import WorkerLost
 from allcores.events import MemoryHeld, MemoryReleased, TaskPreempted
-from allcores.limits import reserve_of
-from allcores.outcome import Kind
+from allcores.limits import Retry, reserve_of
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.map_state import MapState
 from allcores.scheduler.memory_policy import (
     CLOSE_NS,
     EASE_FACTOR,
@@ -326,6 +327,62 @@ def test_an_item_that_was_requeued_too_often_runs_alone_and_is_then_told() -> No
     assert "used 1.9 GB, 95.4 MB were left, 953.7 MB are kept in reserve" in str(error)
     assert (error.peak_memory, error.attempts, error.index) == (2_000 * MB, 1, 0)
     assert [sent[1] for sent in harness.sent()] == [1]
+
+
+def alone(harness: Squeezed, map_state: MapState) -> int:
+    """One item was preempted so often that it runs alone, with plenty of memory; the worker that has it."""
+    chunk = harness.add(map_state)
+    chunk.preempted = MAX_PREEMPTIONS - 1
+    [(worker, *_)] = harness.sent()
+    harness.runs(worker)
+    harness.have(100)
+    assert harness.kills() == [worker]
+    harness.available_mb = 9_000
+    worker_states_after_loss(harness, worker)
+    [(worker, *_)] = harness.sent()
+    harness.runs(worker)
+    for _ in range(3):
+        harness.have(9_000, after_ns=EASE_FACTOR * SECOND)
+    assert harness.state.narrow and harness.scheduler.demand.room(map_state) == 0
+    return worker
+
+
+@pytest.mark.parametrize("end", ["returns", "fails", "is lost", "is cancelled"])
+def test_once_it_has_run_alone_all_workers_have_as_much_as_before(end: str) -> None:
+    harness = Squeezed(2)
+    wide = Squeezed(2)
+    map_state, other = harness.map_state(retry=Retry(times=1, wait_s=1.0)), harness.map_state()
+    worker = alone(harness, map_state)
+    harness.state.dirty_maps.clear()
+    if end == "returns":
+        harness.results(worker, 1, 0, 1)
+    elif end == "is lost":
+        map_state.retry = Retry()
+        harness.gone(worker)
+    else:
+        harness.results(worker, 1, 0, 1, failures=[Failure(0, Kind.FAILED, ValueError())])
+        assert harness.state.narrow, "its second attempt is alone, too"
+        if end == "is cancelled":
+            harness.add(other)
+            [(busy, *_)] = harness.sent()
+            harness.scheduler.cancel(map_state, harness.now)
+            harness.have(9_000)
+            harness.results(busy, harness.state.worker_states[busy].last_sequence, 0, 1)
+        else:
+            harness.tick(2 * SECOND)
+            [(worker, _, _, attempt)] = harness.sent()
+            assert attempt == 2
+            harness.results(worker, harness.state.worker_states[worker].last_sequence, 0, 1)
+    assert not harness.state.narrow
+    assert other in harness.state.dirty_maps, "its reader may pull more"
+    wide_map = wide.map_state()
+    for worker in harness.state.worker_states:
+        harness.ready(worker)
+    assert harness.scheduler.demand.room(harness.map_state()) == wide.scheduler.demand.room(wide_map) > 1
+    for _ in range(6):
+        harness.add(other)
+        wide.add(wide_map)
+    assert len(harness.sent()) == len(wide.sent()) > 2
 
 
 def test_an_idle_pool_sleeps() -> None:

@@ -6,6 +6,7 @@ With no worker busy one chunk may always start, so nothing stands still for ever
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from allcores.errors import WorkerLost
@@ -133,16 +134,28 @@ class AdmissionControl:
                 self._end(ended, now)
             may_start = self._state.narrow
             self.update()
-            if may_start and not self._state.narrow:
-                self.wake_all()
         self.expect(now)
         return may_start
 
     def update(self) -> None:
-        """Set `SchedulerState.narrow` to what the policy says now."""
-        memory_policy = self.memory_policy
-        if memory_policy is not None:
-            self._state.narrow = memory_policy.held or memory_policy.most is not None or self._state.some_alone
+        """Set `SchedulerState.narrow` to what the policy says now, and to whether some item is still to run alone."""
+        memory_policy, state = self.memory_policy, self._state
+        if memory_policy is None:
+            return
+        was_narrow = state.narrow
+        state.some_alone = state.some_alone and self._is_any_alone()
+        state.narrow = memory_policy.held or memory_policy.most is not None or state.some_alone
+        if was_narrow and not state.narrow:
+            self.wake_all()
+
+    def _is_any_alone(self) -> bool:
+        """Whether a worker holds an item that was preempted so often, or one is pending, or waits to be tried again."""
+        state = self._state
+        held = (chunk for worker_state in state.worker_states.values() for chunk in worker_state.chunks)
+        # What is requeued stands in front: where there is one, it is soon found.
+        pending = (chunk for map_state in state.maps.values() for chunk in map_state.pending if not chunk.cancelled)
+        chunks = itertools.chain(held, pending, state.timers.retries())
+        return any(chunk.preempted >= MAX_PREEMPTIONS for chunk in chunks)
 
     def wake_all(self) -> None:
         """Consumers may pull input for the workers that may start now."""

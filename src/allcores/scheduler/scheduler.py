@@ -333,6 +333,8 @@ class Scheduler:
         if event.leaving:
             self.fill(now)
         if event.ended or event.leaving:
+            if state.some_alone:
+                self.admission.update()
             self.assign(now)
 
     # --- handing out ------------------------------------------------------------------------------

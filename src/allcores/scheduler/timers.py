@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from allcores.scheduler.map_state import Chunk, MapState
@@ -94,7 +95,11 @@ class Timers:
     @property
     def retry_is_set(self) -> bool:
         """True if an attempt is due later: only time can bring it about."""
-        return any(timer is Timer.RETRY for _, _, timer, _ in self.heap)
+        return any(True for _ in self.retries())
+
+    def retries(self) -> Iterator[Chunk]:
+        """The attempts that are due later, as chunks of one item."""
+        return (subject for _, _, timer, subject in self.heap if timer is Timer.RETRY)
 
     def drop_stale(self) -> None:
         """Drop the timers that have no meaning any more: of workers that are gone or did what was watched."""
@@ -109,9 +114,7 @@ class Timers:
         Returns:
             Their chunks, of one item each.
         """
-        dropped: list[Chunk] = [
-            subject for _, _, timer, subject in self.heap if timer is Timer.RETRY and subject.map_state is map_state
-        ]
+        dropped = [chunk for chunk in self.retries() if chunk.map_state is map_state]
         if dropped:
             self.heap = [
                 entry for entry in self.heap if entry[2] is not Timer.RETRY or entry[3].map_state is not map_state
