@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import allcores
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,23 @@ def test_it_is_one_sentence_with_the_command(library: str, extra: str, code: str
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert f"pip install 'allcores[{extra}]'" in run.stdout
     assert len(run.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "code"),
+    [
+        ("rich", "progress", "import allcores; allcores.map(abs, [1], progress=True)"),
+        ("rich", "progress", "import allcores; allcores.ProgressBar()"),
+        ("rich", "progress", "import allcores; allcores.LiveView()"),
+        ("prometheus_client", "metrics", "import allcores; allcores.metrics.Prometheus()"),
+        ("opentelemetry", "otel", "import allcores; allcores.metrics.OpenTelemetry()"),
+        ("ray", "ray", "import allcores; allcores.Pool(backend='ray')"),
+        ("h5py", "hdf5", "from allcores import slices; slices.hdf5('x.h5', 'data')"),
+    ],
+)
+def test_it_is_shown_at_the_line_of_the_program(library: str, extra: str, code: str) -> None:
+    """Frames of ours say nothing about a library that is missing, and make it look like a mistake of ours."""
+    program = f"import sys; sys.modules[{library!r}] = None\n{code}"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert f"pip install 'allcores[{extra}]'" in run.stderr.splitlines()[-1]
+    assert str(Path(allcores.__file__).parent) not in run.stderr

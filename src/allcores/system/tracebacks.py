@@ -129,6 +129,8 @@ def hide(error: BaseException, *, by_design: bool = False) -> None:
         by_design
         or isinstance(error, (AllcoresError, KeyboardInterrupt))
         or came_from_worker(error)
+        # A library that is missing, told with the way to have it: on purpose, since it has a cause.
+        or (isinstance(error, ImportError) and isinstance(_cause.__get__(error), ImportError))
         or _HIDE in _attributes.__get__(error)
         or bool(links and _HIDE in links[-1].tb_frame.f_locals)
     )
