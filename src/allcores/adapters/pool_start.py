@@ -31,9 +31,6 @@ class WorkerStart:
     def __call__(self) -> None:
         """Begin."""
         plain_results.only_plain()
-        process, place = current_process(), process_role.place()
-        process.name = f"{self.kind}PoolWorker-{place}"
-        # Not public, but what programs read for a number of their own: a seed, the line of a progress bar.
-        process._identity = (place,)
+        current_process().name = f"{self.kind}PoolWorker-{process_role.place()}"
         if self.initializer is not None:
             self.initializer(*self.initargs)

@@ -226,6 +226,9 @@ class _Initialize:
         self.initargs = initargs
 
     def __call__(self) -> None:
+        # As in a worker of ProcessPoolExecutor: records of logging name their process once this is imported.
+        import multiprocessing.process  # noqa: F401
+
         try:
             self.initializer(*self.initargs)
         except BaseException:

@@ -65,6 +65,16 @@ def size(slots: int) -> int:
     return HEAD_BYTES + slots * (SLOT_BYTES + OUTBOX_BYTES)
 
 
+def worker_name(pool: str, worker: int) -> str:
+    """What a process of a pool is called.
+
+    Args:
+        pool: Its pool's name.
+        worker: The worker's number; 0: it is the template that runs the preload function.
+    """
+    return f"{pool}-worker-{worker}" if worker else f"{pool}-preload"
+
+
 def slot_words(number: int) -> int:
     """Where a slot begins, in words."""
     return (HEAD_BYTES + number * SLOT_BYTES) // 8
@@ -95,6 +105,17 @@ class Board:
         words[HEAD_NAME_BYTES] = len(text)
         # Last: a head without it is not finished.
         words[HEAD_MAGIC] = MAGIC
+
+    @property
+    def parent(self) -> int:
+        """Pid of the process that has the pool."""
+        return self._words[HEAD_PARENT]
+
+    def name_of(self, number: int | None) -> str:
+        """What the process in a slot is called; None: the template."""
+        words = HEAD_WORDS * 8
+        pool = bytes(self._bytes[words : words + self._words[HEAD_NAME_BYTES]]).decode("utf-8", "replace")
+        return worker_name(pool, 0 if number is None else self._words[slot_words(number) + WORKER])
 
     def note(self, done: int, failed: int, retries: int) -> None:
         """How far the pool is, in items."""

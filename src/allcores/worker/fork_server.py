@@ -32,7 +32,7 @@ from allcores.transport import authkey, inheritance, tracker
 from allcores.transport.exceptions import pack_error
 from allcores.transport.pickling import dumps
 from allcores.transport.status_board import Board
-from allcores.worker import inherited, process_reset, starting_state
+from allcores.worker import identity, inherited, process_reset, starting_state
 from allcores.worker import main as worker_main
 
 TYPE_CHECKING = False
@@ -82,6 +82,7 @@ class _Template:
         #: see `allcores.system.own_imports`
         self._theirs: list[str] = settings["theirs"]
         self._board = Board(self._board_descriptor, self._slots)
+        identity.program_name = settings["process_name"]
         self._alarm_read, self._alarm_write = map(move_fd_high, os.pipe())
         os.set_blocking(self._alarm_write, False)
         os.set_blocking(self._alarm_read, False)
@@ -96,6 +97,7 @@ class _Template:
             payload, report, *handed = self._receive()
             notes = -1 if settings["logs"] is None else handed.pop(0)
             inherited.begin()
+            identity.take(self._board.name_of(None), 0, self._board.parent)
             if settings["authkey"] is not None:
                 authkey.adopt(bytes(settings["authkey"]))
             tracker.share(handed[: settings["tracked"]])
@@ -272,7 +274,7 @@ class _Template:
             numbers = [pipe, notes, self._board_descriptor]
             for descriptor in numbers:
                 os.set_inheritable(descriptor, True)
-            words = [*map(str, numbers), str(self._slots), str(slot), str(template)]
+            words = [*map(str, numbers), str(self._slots), str(slot), str(template), identity.program_name]
             package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
             # As the program's template itself was started: see `backends.processes.templates`.
             code = (

@@ -6,6 +6,7 @@ import contextlib
 import sys
 
 from allcores.transport import authkey, tracker
+from allcores.worker import identity
 from allcores.worker.imports import when_imported
 
 TYPE_CHECKING = False
@@ -37,6 +38,7 @@ def _process(module: Any) -> None:
     key = authkey.given()
     if key is not None:
         module.current_process().authkey = key
+    identity.tell(module)
 
 
 def end() -> None:

@@ -30,7 +30,7 @@ from allcores.transport.pickling import dumps, loads
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.spin_wait import SpinWait, readable
 from allcores.transport.status_board import PHASE, PID, STARTED, Board
-from allcores.worker import coverage_data, following, inherited, process_reset
+from allcores.worker import coverage_data, following, identity, inherited, process_reset
 from allcores.worker.arrivals import Arrivals
 from allcores.worker.chunk_runner import ChunkRunner
 from allcores.worker.frame_writer import FrameWriter
@@ -102,6 +102,7 @@ def _serve(
     notes = _guard(notes_descriptor, parent)
     process_role.take_place(slot_number + 1)
     inherited.begin()
+    identity.take(board.name_of(slot_number), slot_number + 1, board.parent)
     _reseed()
     state = preloaded or ()
     pipe = socket_of(move_fd_high(pipe_descriptor))
@@ -283,7 +284,8 @@ def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameW
 
 
 def spawned(arguments: list[str]) -> None:
-    """Entry of a fresh interpreter: descriptors and numbers come as words on the command line."""
-    pipe, notes, board, slots, slot_number, parent = map(int, arguments)
+    """Entry of a fresh interpreter: descriptors and numbers come as words on the command line, and a name."""
+    *numbers, identity.program_name = arguments
+    pipe, notes, board, slots, slot_number, parent = map(int, numbers)
     mapped = Board(board, slots)
     serve(pipe, notes, mapped, slot_number, parent)

@@ -173,10 +173,10 @@ class ProcessBackend:
             worker_table, self._receiver, self._consumer, host, self._apply, self.wake, self._share
         )
         self._sender = Sender(worker_table, host, self._share)
-        if self._preload is not None:
-            self._begin_preload(self._preload)
         memory_limit = self._limits.memory_per_worker or 0
         self._worker_table.board.introduce(os.getpid(), host.workers, monotonic_ns(), memory_limit, host.name)
+        if self._preload is not None:
+            self._begin_preload(self._preload)
         if self._start_method == "fork":
             if posix.has_other_threads() and not self._like_multiprocessing:
                 try:

@@ -22,7 +22,7 @@ from allcores.system.inheritable import umask
 from allcores.system.sockets import socket_pair
 from allcores.transport import authkey, surroundings, tracker
 from allcores.transport.surroundings import Surroundings
-from allcores.worker import shared_template
+from allcores.worker import identity, shared_template
 from allcores.worker.fork_server import (
     BORN,
     DIED,
@@ -152,6 +152,7 @@ class TemplateLauncher:
             "logs": logs,
             "preloads": preload is not None,
             "authkey": authkey.current(),
+            "process_name": identity.current_name(),
             "tracked": len(tracked),
         }
         with contextlib.ExitStack() as kept, contextlib.ExitStack() as sent:

@@ -18,6 +18,7 @@ from typing import Any
 
 from allcores.system import log_levels
 from allcores.transport import frames, pickling
+from allcores.transport.status_board import worker_name
 
 #: records that wait for the parent's handlers; what comes then is counted and dropped
 MOST_WAITING = 10_000
@@ -152,7 +153,7 @@ class WorkerLogReceiver:
             logger.handle(record)
 
     def _place(self, worker: int) -> str:
-        return f"{self._name}-worker-{worker}" if worker else f"{self._name}-preload"
+        return worker_name(self._name, worker)
 
     def _print(self, worker: int, body: bytes) -> None:
         stream, lines = pickling.loads(body)
