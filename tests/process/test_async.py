@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.process.waiting import PATIENCE_S
 
-from allcores import Limits, Pool, UsageError
+from allcores import Limits, Pool, Retry, UsageError
 
 
 @pytest.fixture
@@ -222,3 +222,30 @@ def test_a_stream_is_read_in_the_loop_in_which_it_was_made(pool: Pool) -> None:
     stream = asyncio.run(make())
     with pytest.raises(UsageError, match="event loop"):
         asyncio.run(read(stream))
+
+
+def test_the_loop_goes_on_until_another_attempt_is_due_in_it() -> None:
+    """Where tasks run on its thread: what is due later is waited for as anything else is."""
+    tried: list[int] = []
+
+    def fails(item: int) -> int:
+        tried.append(item)
+        raise ValueError(item)
+
+    async def read(wait_s: float) -> None:
+        with Pool(backend="serial") as pool:
+            stream = pool.aimap(fails, [1], retries=Retry(times=1, wait_s=wait_s, wait_max_s=wait_s))
+            if wait_s > 1:
+                reading = asyncio.ensure_future(anext(stream))
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                assert not reading.done()
+                reading.cancel()
+            else:
+                with pytest.raises(ValueError, match="1"):
+                    await anext(stream)
+
+    asyncio.run(read(3600.0))
+    assert tried == [1]
+    asyncio.run(read(0.01))
+    assert tried == [1, 1, 1]

@@ -20,8 +20,9 @@ from tests.contract import pipeline_tasks as tasks
 from tests.process import scripts
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, wait_until
 
-from allcores import Kind, Limits, NotPicklable, NotSupported, Pipeline, SetupError, TaskTimeout, WorkerLost
+from allcores import Kind, Limits, NotPicklable, NotSupported, Pipeline, Retry, SetupError, TaskTimeout, WorkerLost
 from allcores.events import PoolOpened
+from allcores.system.bell import Bell as BellOfReaders
 
 KINDS = {"raise": Kind.FAILED, "crash": Kind.WORKER_LOST, "hang": Kind.TIMED_OUT, "unpicklable": Kind.FAILED}
 
@@ -338,6 +339,25 @@ def test_results_of_a_late_stage_do_not_wait_for_an_early_one(tmp_path: Path) ->
             assert next(stream) == 2
             gate.open()
             assert list(stream) == [3, 4]
+
+
+def test_nor_for_an_attempt_that_is_due_later_in_the_program_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first stage runs in the program, which has something else to do until then."""
+    waits, wait = threading.Event(), BellOfReaders.wait
+
+    def noted_wait(self: BellOfReaders, seconds: float) -> None:
+        waits.set()
+        wait(self, seconds)
+
+    def late(number: int) -> int:
+        assert waits.wait(PATIENCE_S)
+        return number
+
+    monkeypatch.setattr(BellOfReaders, "wait", noted_wait)
+    again = Retry(times=1, wait_s=3600.0, wait_max_s=3600.0)
+    pipeline = Pipeline().map(tasks.fails_at_seven, on="serial", retries=again).map(late, on="threads")
+    with pipeline.imap([6, 7]) as stream:
+        assert next(stream) == 6
 
 
 def test_nor_for_one_of_the_same_workers(tmp_path: Path) -> None:

@@ -363,7 +363,14 @@ class Backend(Protocol):
         """Run something on this thread; False if there is nothing to run here.
 
         So if this backend runs tasks on the caller's thread, or if this is the pool's own thread, for which no other
-        thread works.
+        thread works. It does not wait for what is due later, see `pump_due_ns`: this thread may have something else to
+        do until then.
+        """
+
+    def pump_due_ns(self) -> int | None:
+        """When `pump` has something to run, if nothing else happens: who waits is to ask it then.
+
+        None: that will not be, or another thread sees to what falls due.
         """
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:

@@ -82,6 +82,10 @@ class MindedBackend:
         """See Backend."""
         return False
 
+    def pump_due_ns(self) -> int | None:
+        """See Backend: its own thread sees to it."""
+        return None
+
     def step_back(self) -> None:
         """See Backend."""
 

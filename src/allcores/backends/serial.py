@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
@@ -85,8 +85,7 @@ class SerialBackend(InProcessBackend):
 
     def wake(self) -> None:
         for waker in list(self._wakers):
-            with contextlib.suppress(RuntimeError):  # it was woken already
-                waker.release()
+            _release(waker)
 
     def wake_by(self, when_ns: int) -> None:
         pass
@@ -116,15 +115,18 @@ class SerialBackend(InProcessBackend):
                 self._running.remove(this)
                 self.wake()  # of those that wait one may be in a task, and the last that could begin anything
             return True
-        with host.lock:
-            alarm = host.next_timer_ns
-            waiting = host.waiting_for_time
-        if alarm is None or not waiting:
+        due_ns = self.pump_due_ns()
+        if due_ns is None or due_ns > monotonic_ns():
             return False
-        # Nothing runs anywhere else: the next thing that can happen is a retry that falls due.
-        time.sleep(max(0.0, (alarm - monotonic_ns()) / 1e9))
         host.on_timer()
         return True
+
+    def pump_due_ns(self) -> int | None:
+        host = self._host
+        assert host is not None
+        with host.lock:
+            # Nothing runs anywhere else: the next thing that can happen is a retry that falls due.
+            return host.next_timer_ns if host.waiting_for_time else None
 
     def _set_up(self, in_process_worker: InProcessWorker) -> SetupError | None:
         """Set the worker up if nobody has begun to; the error, to be told by whoever gets it."""
@@ -166,14 +168,13 @@ class SerialBackend(InProcessBackend):
         self._wakers.append(waker)
         try:
             while not done():
-                left_s = -1.0 if until_ns is None else (until_ns - monotonic_ns()) / 1e9
-                if until_ns is not None and left_s <= 0:
+                if until_ns is not None and until_ns <= monotonic_ns():
                     return
                 if self.pump():
                     continue
                 if until_ns is None and self._is_stuck(done):
                     raise UsageError(STUCK)
-                waker.acquire(timeout=min(left_s, TIMEOUT_MAX))
+                waker.acquire(timeout=_left_s(until_ns, self.pump_due_ns()))
         finally:
             self._wakers.remove(waker)
             # Of a future, to whose failure the traceback may belong that has this frame.
@@ -185,12 +186,30 @@ class SerialBackend(InProcessBackend):
         if host is None or not is_in_task_of(host) or self._chunks:
             return False
         with host.lock:
-            return {*self._running} == {threading.get_ident()} and not self._chunks and not there()
+            if self._chunks or host.waiting_for_time or there():
+                return False
+            return {*self._running} == {threading.get_ident()}
 
     def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
-        if self._is_stuck(wanted):
-            raise UsageError(STUCK)
-        return False
+        host = self._host
+        assert host is not None
+        # Woken also when there is a chunk to run, and when another thread has ended its task, which may have been the
+        # last that could begin anything.
+        waker = allocate_lock()
+        waker.acquire()
+        self._wakers.append(waker)
+        try:
+            if self._is_stuck(wanted):
+                raise UsageError(STUCK)
+            with host.lock:
+                if wanted() or self._chunks:
+                    return True
+                bell.expect(partial(_release, waker))
+            until_ns = monotonic_ns() + int(seconds * 1e9)
+            waker.acquire(timeout=_left_s(until_ns, self.pump_due_ns()))
+        finally:
+            self._wakers.remove(waker)
+        return True
 
     def step_back(self) -> None:
         pass
@@ -213,3 +232,14 @@ class SerialBackend(InProcessBackend):
 
     def abandon(self) -> None:
         pass
+
+
+def _release(waker: LockType) -> None:
+    with contextlib.suppress(RuntimeError):  # it was woken already
+        waker.release()
+
+
+def _left_s(*ends_ns: int | None) -> float:
+    """Seconds until the first of these times, for a lock: -1 for ever."""
+    times = [end_ns for end_ns in ends_ns if end_ns is not None]
+    return min(max(0.0, (min(times) - monotonic_ns()) / 1e9), TIMEOUT_MAX) if times else -1.0

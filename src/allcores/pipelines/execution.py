@@ -29,7 +29,7 @@ from allcores.pipelines.steps import InlineStep, WorkerStep
 from allcores.pipelines.worked import Worked
 from allcores.pool.driver import Driver
 from allcores.pool.pool import Pool
-from allcores.pool.result_stream import BRIEF_NS, LOOK_NS, WAIT_S
+from allcores.pool.result_stream import BRIEF_NS, LOOK_NS, WAIT_S, wait_s
 from allcores.pool.stage_stream import StageStream
 from allcores.pool.statistics import Statistics
 from allcores.system.bell import Bell
@@ -369,7 +369,7 @@ class Execution:
                 if worked.wants_turn():
                     return
         if bell.expected:
-            bell.wait(WAIT_S)
+            bell.wait(wait_s(*self._drivers))
 
 
 def _statistics_of(execution: weakref.ref[Execution]) -> tuple[StageStatistics, ...]:

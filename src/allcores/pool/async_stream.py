@@ -137,8 +137,21 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
             elif pumped:
                 await asyncio.sleep(0)
             else:
-                await self._bell.event.wait()
+                await self._wait()
         raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        """Until there is something to read, or to run here."""
+        due_ns = self._driver.backend.pump_due_ns()
+        if due_ns is None:
+            await self._bell.event.wait()
+            return
+        left_s = max(0.0, (due_ns - monotonic_ns()) / 1e9)
+        timer = asyncio.get_running_loop().call_later(left_s, self._bell.event.set)
+        try:
+            await self._bell.event.wait()
+        finally:
+            timer.cancel()
 
     def _look(self) -> Segment | None:
         """The next segment, if it is there; first what is wanted of the input is pulled."""

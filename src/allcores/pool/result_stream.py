@@ -45,6 +45,12 @@ BRIEF_NS = 5_000_000
 WAIT_S = 5.0
 
 
+def wait_s(*drivers: Driver) -> float:
+    """How long a thread that is to pump for these may wait, seconds."""
+    dues_ns = [due_ns for driver in drivers if (due_ns := driver.backend.pump_due_ns()) is not None]
+    return min(WAIT_S, max(0.0, (min(dues_ns) - monotonic_ns()) / 1e9)) if dues_ns else WAIT_S
+
+
 def open_segment(segment: Segment) -> list[Any]:
     """The values of a segment, one per item that returned."""
     if segment.values is None:
@@ -292,14 +298,14 @@ class Reader(Reading[R_co]):
     def _wait(self) -> None:
         """Until there is something to do; meanwhile read what workers send, unless that comes quickly."""
         driver, begun = self._driver, monotonic_ns()
-        # What a task waits for may wait for that task: its backend is to know of it.
-        brief = self._waited_ns < BRIEF_NS and not is_in_task_of(driver)
+        # What a task waits for may wait for that task: its backend is to know of it. So is one that runs tasks here.
+        brief = self._waited_ns < BRIEF_NS and not (driver.backend.runs_on_caller or is_in_task_of(driver))
         if brief or not driver.backend.wait(self.bell, self._collect, WAIT_S):
             with driver.lock:
                 if not self._collect():
                     self.bell.expect()
             if not self._collected:
-                self.bell.wait(WAIT_S)
+                self.bell.wait(wait_s(driver))
         self._waited_ns = monotonic_ns() - begun
         if self._waited_ns > WAIT_S * 1e9:
             # Nobody has woken us for long: what is due is seen to here, should its own thread have missed it.

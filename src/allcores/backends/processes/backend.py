@@ -295,6 +295,9 @@ class ProcessBackend:
     def pump(self) -> bool:
         return get_ident() == self._ident and self._go_on(monotonic_ns() + PUMP_NS)
 
+    def pump_due_ns(self) -> int | None:
+        return None
+
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         if get_ident() == self._ident:
             while not done() and (until_ns is None or monotonic_ns() < until_ns) and self._go_on(until_ns):
