@@ -16,7 +16,7 @@ from allcores.system.sockets import socket_of
 from allcores.transport import process_role
 from allcores.transport.positions import PHASE_IDLE
 from allcores.transport.status_board import PHASE, Board
-from allcores.worker import extensions, inherited, main
+from allcores.worker import extensions, inherited, main, whole_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def serve(
     process_role.take_place(slot_number + 1)
     extensions.explain_refusals()
     inherited.begin()
+    whole_lines.begin()
     # Not through `os.environ`, which would set them for the process.
     below = vars(os.environ)["_data"]
     below.clear()

@@ -30,7 +30,7 @@ from allcores.transport.pickling import dumps, loads
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.spin_wait import SpinWait, readable
 from allcores.transport.status_board import PHASE, PID, STARTED, Board
-from allcores.worker import coverage_data, following, identity, inherited, process_reset
+from allcores.worker import coverage_data, following, identity, inherited, process_reset, whole_lines
 from allcores.worker.arrivals import Arrivals
 from allcores.worker.chunk_runner import ChunkRunner
 from allcores.worker.frame_writer import FrameWriter
@@ -103,6 +103,7 @@ def _serve(
     process_role.take_place(slot_number + 1)
     inherited.begin()
     identity.take(board.name_of(slot_number), slot_number + 1, board.parent)
+    whole_lines.begin()
     _reseed()
     state = preloaded or ()
     pipe = socket_of(move_fd_high(pipe_descriptor))

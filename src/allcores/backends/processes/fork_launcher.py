@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -151,6 +152,9 @@ def _renew_streams() -> None:
         _kept.append(old)  # its end would write what it holds
         encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", None)
         stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False, buffering=1)  # noqa: SIM115
+        if getattr(old, "write_through", False):  # unbuffered (PYTHONUNBUFFERED)
+            raw = stream.buffer.detach()  # type: ignore[attr-defined]
+            stream = io.TextIOWrapper(raw, encoding=encoding, errors=errors, write_through=True)
         setattr(sys, name, stream)
         # What goes back to these finds the worker's own.
         setattr(sys, f"__{name}__", stream)
