@@ -13,13 +13,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.process import crimes
+from tests.process import crimes, scripts
 
 from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited, WorkerLost
 from allcores.outcome import Outcome
 from allcores.scheduler.timeouts import Timeouts
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import WorkerState
+
+AWAITED = """
+import allcores
+
+async def later(item):
+    return item
+
+def lists(item):
+    return [later(item), later(item)]
+
+if __name__ == "__main__":
+    for function in (lambda item: later(item), lists):
+        for outcome in allcores.outcomes(function, [1, 2]):
+            print(outcome.error)
+    for outcome in allcores.outcomes(later, [1]):
+        pass
+"""
+
+
+def test_a_coroutine_that_is_refused_is_no_warning_of_python(tmp_path: Path) -> None:
+    """Neither from what wraps an async function, nor from the function itself, which is refused before it is called."""
+    ending = scripts.run(AWAITED, tmp_path)
+    assert len(ending.lines) == 4 and all("is a coroutine" in line for line in ending.lines)
+    assert "later at" in ending.err.splitlines()[-1] and "is async, a call of it does" in ending.err.splitlines()[-1]
+    assert "never awaited" not in ending.err
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,17 @@ from typing import Any
 
 from allcores.advisor.measuring.source_text import unwrapped
 from allcores.errors import UsageError
+from allcores.system.async_functions import check_not_async
 
 
 def check_computes(fn: Callable[..., Any]) -> None:
     """Raise UsageError if a call of the function only makes something that computes later: that would be measured."""
-    nothing = "a call of it does nothing by itself"
+    check_not_async(fn)
     for each in (fn, type(fn).__call__):
-        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
-            raise UsageError(f"{fn!r} is async, {nothing}: give a function that runs it, with asyncio.run for one.")
         if inspect.isgeneratorfunction(each):
             raise UsageError(
-                f"{fn!r} is a generator, {nothing}: give a function that returns a list of what it yields."
+                f"{fn!r} is a generator, a call of it does nothing by itself: give a function that returns a list of"
+                " what it yields."
             )
 
 

@@ -16,6 +16,7 @@ from allcores.cache.options import Cache
 from allcores.cache.store import Store
 from allcores.errors import UsageError
 from allcores.system import deferral
+from allcores.system.async_functions import check_not_async
 from allcores.transport.batches import results_of
 from allcores.transport.references import Reference
 from allcores.transport.refilled_items import RefilledItems
@@ -47,6 +48,7 @@ def cached(
         return function, style
     if not callable(function):
         raise UsageError(f"{function!r} cannot be called; the first argument is the function.")
+    check_not_async(function)
     key = function_key(function, style, batches, opened.version)
     if not opened.is_ready():
         return function, style

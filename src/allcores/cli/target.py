@@ -21,6 +21,7 @@ from allcores.cli.exits import CommandError
 from allcores.errors import AllcoresError, UsageError
 from allcores.formatting import kind_text
 from allcores.system import own_imports
+from allcores.system.async_functions import is_async
 
 #: what to write; shown wherever a name makes no sense
 FORM = "write package.module:function, or path/to/script.py:function"
@@ -107,7 +108,7 @@ def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[in
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return  # written in C: it says so itself when called
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    if is_async(function):
         raise CommandError(
             f"'{name}' is async, a call of it does nothing by itself: name a function that runs it, with asyncio.run,"
             " for one"

@@ -28,6 +28,7 @@ from allcores.pipelines.steps import (
     one_line,
     worker_step,
 )
+from allcores.system.async_functions import check_not_async
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 
@@ -319,6 +320,8 @@ class Pipeline:
         self, kind: str, shown: str, make: Callable[[], operators.Operator], arguments: tuple[Any, ...], *,
         groups: bool = False,
     ) -> Pipeline:  # fmt: skip
+        for each in arguments:
+            check_not_async(each, kind)
         return self._with(InlineStep(kind, f"{kind}({shown})", make, arguments, groups))
 
     def _with(self, step: Step) -> Pipeline:

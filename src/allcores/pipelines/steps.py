@@ -8,6 +8,7 @@ from typing import Any, Literal
 from allcores.errors import NotSupported, UsageError
 from allcores.limits import Retry, check_chunk, check_timeout, check_workers, whole
 from allcores.pipelines.operators import Operator
+from allcores.system.async_functions import check_not_async
 from allcores.system.plain_record import record
 
 #: where a step's function runs
@@ -133,6 +134,7 @@ def worker_step(
     """A step with its options, checked. Raises UsageError."""
     if not callable(function):
         raise UsageError(f"{kind}({function!r}): that cannot be called; the first argument is the function.")
+    check_not_async(function, kind)
     called = name_of(function) if name is None else name
     if not isinstance(called, str) or not called:
         raise UsageError(f"{kind}(name={name!r}): the name of a step is a text.")
@@ -148,8 +150,10 @@ def worker_step(
             f"{what}: on_error={on_error!r} must be 'raise', 'skip', 'record', or a function of record and error that "
             "gives the record to go on with."
         )
+    check_not_async(on_error, f"{what}: on_error")
     if preload is not None and not callable(preload):
         raise UsageError(f"{what}: preload={preload!r} cannot be called; it is the function that loads.")
+    check_not_async(preload, f"{what}: preload")
     if isinstance(preload_args, (str, bytes)):
         raise UsageError(f"{what}: preload_args={preload_args!r} is one argument; give a list: [{preload_args!r}].")
     try:

@@ -13,6 +13,7 @@ from allcores.outcome import Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.planning import plan_map
 from allcores.pool.result_stream import Stream
+from allcores.system.async_functions import check_not_async
 from allcores.system.tracebacks import hiding
 from allcores.transport.reduction import MISSING, Reduction
 
@@ -293,6 +294,7 @@ class MapMethods:
         """
         if not callable(merge):
             raise UsageError(f"merge={merge!r} cannot be called; it is the function that merges two values.")
+        check_not_async(merge, "merge")
         chunk = self._chunk_for(fn, chunk, batch)
         fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants, cache, batch)
         both = Reduction(fn, merge) if callable(fn) else fn

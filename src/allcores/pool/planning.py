@@ -12,6 +12,7 @@ from allcores.pool.input_reader import length_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import MapState
+from allcores.system.async_functions import check_not_async
 
 if TYPE_CHECKING:
     from allcores.scheduler.batch_size import Batch
@@ -56,6 +57,7 @@ def plan_map(
     """
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    check_not_async(fn)
     retry = Retry.of(retries)
     timeout_ns = checked_timeout_ns(driver, timeout)
     chunk = check_chunk(chunk)

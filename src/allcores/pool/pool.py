@@ -28,6 +28,7 @@ from allcores.pool.statistics import Statistics, item_times, statistics_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.system import deferral
+from allcores.system.async_functions import check_not_async
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 from allcores.transport import process_role
@@ -350,6 +351,7 @@ def begin_call(
     driver = pool._driver
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    check_not_async(fn)
     driver.check_open()
     function = driver.functions.named(fn, "call")
     timeout_ns = checked_timeout_ns(driver, timeout)

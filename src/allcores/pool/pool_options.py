@@ -10,6 +10,7 @@ from allcores.errors import NotSupported, UsageError
 from allcores.events import of_one_pool
 from allcores.limits import Limits, check_limits, check_workers
 from allcores.pool.pool_log import Logs
+from allcores.system.async_functions import check_not_async
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
@@ -74,6 +75,7 @@ def checked(
     for word, function in (("preload", preload), ("setup", setup), ("teardown", teardown)):
         if function is not None and not callable(function):
             raise UsageError(f"{word}={function!r} cannot be called; it is {_FUNCTIONS[word]}.")
+        check_not_async(function, word)
     preload_arguments = _arguments("preload", preload, preload_args)
     setup_arguments = _arguments("setup", setup, setup_args)
     if isinstance(preload_modules, str):

@@ -14,6 +14,7 @@ from typing import Any
 
 from allcores.formatting import kind_text
 from allcores.sinks.plain_values import NotPlain, has_no_names, plain
+from allcores.system.async_functions import close_unawaited
 
 #: what JSON holds as it is
 _PLAIN = (str, int, type(None))
@@ -101,6 +102,7 @@ def _explained(value: Any, error: Exception | None) -> str:
         path, reason = _find_unwritable(value, "value", ()) or ("value", str(error))
     except RecursionError:
         path, reason = "value", "is nested too deeply"
+    close_unawaited(value)
     return (
         f"{path} {reason}, which JSON cannot hold:"
         " return numbers, strings, lists and dicts, or None where there is nothing"

@@ -317,7 +317,7 @@ _ADVICE_FOR = {
         _io._IOBase mmap.mmap zipfile.ZipFile tarfile.TarFile tempfile._TemporaryFileWrapper
         posix.DirEntry nt.DirEntry""",
     _ITERATOR: "generator _csv.reader",
-    "await it where it was made, and send the result; a worker runs plain functions": """
+    "run it where it was made (asyncio.run), and send the result; a worker runs plain functions": """
         coroutine async_generator _asyncio.Future _asyncio.Task asyncio.futures.Future""",
     "start it in the worker, from the function or from setup=": """
         threading.Thread _thread._local subprocess.Popen multiprocessing.process.BaseProcess

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allcores.shared_memory.buffers import LARGE_STREAM
+from allcores.system.async_functions import close_unawaited
 from allcores.transport import frames
 from allcores.transport.exceptions import add_note, pack_error
 from allcores.transport.pickling import RESULT_UNWRITTEN, dump_values, dumps
@@ -69,6 +70,7 @@ class ResultPacker:
                 else:
                     each.append(dumps(value, to_parent=True) if self._memory is None else self._memory.dumps(value))
             except BaseException as error:
+                close_unawaited(value)
                 if merged:
                     each.append(dumps(pack_error(error)))
                 else:
