@@ -239,6 +239,19 @@ def whole(number: N) -> N:
         return number
 
 
+def whole_named(name: str, number: Any) -> int | None:
+    """What a drop-in was given for a whole number, as what it stands in for takes it; None stays None.
+
+    Raises:
+        TypeError: It is no whole number. In the words of Python, and with the option's name.
+    """
+    try:
+        return None if number is None else int(operator.index(number))
+    except TypeError as error:
+        __tracebackhide__ = True
+        raise TypeError(f"{name}: {error}") from None
+
+
 def plain_number(value: Any) -> Any:
     """The same for a number that need not be whole (NumPy's, a Decimal); what is true or a text is no number."""
     value = whole(value)

@@ -20,7 +20,7 @@ from allcores.adapters.pool_results import AsyncResult, Callback, MapResult
 from allcores.adapters.pool_start import WorkerStart
 from allcores.adapters.pool_work import Work, Workers
 from allcores.backends.base import ChangesLost
-from allcores.limits import FOREVER_S, Limits, whole
+from allcores.limits import FOREVER_S, Limits, whole_named
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
@@ -37,6 +37,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+
+
+def _checked(chunksize: Any) -> int | None:
+    __tracebackhide__ = True
+    size = whole_named("chunksize", chunksize)
+    if size is not None and size < 1:
+        raise ValueError(f"Chunksize must be 1+, not {size:n}")
+    return size
 
 
 class Unnoticed(LostChanges):
@@ -79,20 +87,22 @@ class Pool:
     ) -> None:
         __tracebackhide__ = True
         self._state = "INIT"
+        processes = whole_named("processes", processes)
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        processes = whole(processes)
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
+        tasks = whole_named("maxtasksperchild", maxtasksperchild)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         method = (context or multiprocessing).get_start_method()
         workers = Workers()
         engine = Engine(
             processes,
-            setup=WorkerStart(method, initializer, tuple(initargs)),
+            # Without an initializer they may be anything, as with the original.
+            setup=WorkerStart(method, initializer, () if initializer is None else tuple(initargs)),
             start_method=method,
-            limits=Limits(items_per_worker=maxtasksperchild, grace_s=0.0, setup_s=FOREVER_S),
+            limits=Limits(items_per_worker=tasks, grace_s=0.0, setup_s=FOREVER_S),
             observers=(workers, *self._observers),
             name="multiprocessing",
         )
@@ -212,7 +222,7 @@ class Pool:
         self, func: Callable[..., Any], style: str, iterable: Iterable[Any], chunksize: int | None
     ) -> list[Any]:
         self._check_running()
-        chunksize = whole(chunksize)
+        chunksize = _checked(chunksize)
         items = iterable if type(iterable) is list else list(as_pulled(iterable))
         if self._chunks_are_tasks:
             part, parts = ChunkCall(func, style), chunks_of(items, chunksize, self._processes)
@@ -229,7 +239,7 @@ class Pool:
         error_callback: Callback | None = None,
     ) -> MapResult[Any]:
         self._check_running()
-        chunksize = whole(chunksize)
+        chunksize = _checked(chunksize)
         trouble: BaseException | None = None
         items: list[Any] = []
         if hasattr(iterable, "__len__"):
@@ -253,9 +263,10 @@ class Pool:
             func, style, chunksize, result.joins = ChunkCall(func, style), "one", 1, True
         try:
             PoolMap(self._work, func, style, items, chunksize, result=result)
-        except TypeError as error:
-            return failed(result, error)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not deferral.raised_by_handler(error):
+                # As in the original: the result tells.
+                return failed(result, error)
             # The end of the pool would wait for it.
             result.withdraw()
             raise
@@ -288,16 +299,16 @@ class Pool:
     ) -> IMapIterator[Any]:
         __tracebackhide__ = True
         self._check_running()
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        chunksize = whole(chunksize)
+        chunksize = _checked(chunksize) or 1
         joins = self._chunks_are_tasks and chunksize > 1
         if joins:
             # A chunk is one task, as in the original, and what fails in it costs the rest of it.
             func, items, chunksize = ChunkCall(func, "one"), in_chunks(items, chunksize), 1
         try:
             made = PoolMap(self._work, func, "one", items, chunksize if chunksize > 1 else None, ordered=ordered)
-        except TypeError as error:
+        except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
             return IMapIterator(self, None, error)
         return IMapIterator(self, made, joins=joins)
 

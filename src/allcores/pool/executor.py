@@ -20,7 +20,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.errors import UsageError, WorkerLost
-from allcores.limits import Limits, whole
+from allcores.limits import Limits, whole_named
 from allcores.pool.call_future import CallFuture
 from allcores.pool.executor_errors import as_broken, translated
 from allcores.pool.executor_map import ExecutorMap, all_of
@@ -280,9 +280,9 @@ class Executor(BaseExecutor):
         max_tasks_per_child: int | None = None,
     ) -> None:
         __tracebackhide__ = True
+        max_workers = whole_named("max_workers", max_workers)
         if max_workers is not None and max_workers <= 0:
             raise UsageError("max_workers must be greater than 0")
-        max_workers = whole(max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         method = mp_context.get_start_method() if mp_context is not None else None
@@ -297,7 +297,7 @@ class Executor(BaseExecutor):
             max_workers,
             setup=_Initialize(initializer, initargs) if initializer is not None else None,
             start_method=method,
-            limits=Limits(items_per_worker=max_tasks_per_child),
+            limits=Limits(items_per_worker=whole_named("max_tasks_per_child", max_tasks_per_child)),
             observers=self._observers,
             name="executor",
         )
@@ -349,9 +349,9 @@ class Executor(BaseExecutor):
             TimeoutError: By the iterator, when the time is up.
         """
         __tracebackhide__ = True
+        chunksize = whole_named("chunksize", chunksize) or 0
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        chunksize = whole(chunksize)
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:

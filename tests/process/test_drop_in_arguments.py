@@ -1,0 +1,73 @@
+"""What the drop-ins are given, and what was wrong before there was anything to run, is told as by the originals."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from tests.process.pool_tasks import fail_on, square
+from tests.process.waiting import PATIENCE_S
+
+import allcores
+from allcores.adapters.multiprocessing import Pool
+
+NOT_WHOLE = "'float' object cannot be interpreted as an integer"
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Pool(1, context=multiprocessing.get_context("spawn")) as made:
+        yield made
+    made.join()
+
+
+@pytest.mark.parametrize("method", ["map", "starmap", "map_async", "starmap_async", "imap", "imap_unordered"])
+def test_a_chunk_size_that_makes_no_sense_is_refused_by_its_name(pool: Pool, method: str) -> None:
+    """The words are those of the program's own call, which knows no `chunk`."""
+    call: Callable[..., Any] = getattr(pool, method)
+    with pytest.raises(TypeError, match=f"chunksize: {NOT_WHOLE}"):
+        call(square, [1], chunksize=1.5)
+    with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not 0"):
+        call(square, [1], chunksize=0)
+
+
+def test_a_number_of_workers_that_makes_no_sense_is_refused_by_its_name() -> None:
+    """Neither has an option `workers`."""
+    wrong: Any = 1.5
+    with pytest.raises(TypeError, match=f"processes: {NOT_WHOLE}"):
+        Pool(wrong)
+    with pytest.raises(TypeError, match=f"max_workers: {NOT_WHOLE}"):
+        allcores.Executor(wrong)
+    with allcores.Executor(1) as executor, pytest.raises(TypeError, match=f"chunksize: {NOT_WHOLE}"):
+        executor.map(square, [1], chunksize=wrong)
+
+
+def test_what_is_true_counts_as_one() -> None:
+    """As it does for the originals."""
+    with Pool(True, maxtasksperchild=True) as pool, allcores.Executor(True, max_tasks_per_child=True) as executor:
+        assert pool.apply(square, (2,)) == executor.submit(square, 2).result(PATIENCE_S) == 4
+
+
+def test_without_an_initializer_its_arguments_may_be_anything() -> None:
+    """Programs give `initargs=None` beside `initializer=None`."""
+    nothing: Any = None
+    with Pool(1, initializer=None, initargs=nothing) as pool:
+        assert pool.apply(square, (2,)) == 4
+
+
+def test_that_an_initializer_has_raised_is_told_by_what_is_asked_for_later() -> None:
+    """Calls that wait for nothing do not raise it: who has the result, or its callback, is told."""
+    with Pool(1, fail_on, (1, 1)) as pool:
+        with pytest.raises(allcores.SetupError):
+            pool.apply(square, (1,))
+        told: SimpleQueue[BaseException] = SimpleQueue()
+        waiting = pool.map_async(square, [1], error_callback=told.put)
+        with pytest.raises(allcores.SetupError):
+            waiting.get(PATIENCE_S)
+        assert isinstance(told.get(timeout=PATIENCE_S), allcores.SetupError)
+        results = pool.imap(square, [1])
+        with pytest.raises(allcores.SetupError):
+            results.next(PATIENCE_S)
