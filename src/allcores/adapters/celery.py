@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 
 from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, queue_of, refuse
 from allcores.errors import AllcoresError, UsageError
+from allcores.formatting import without_passwords
 from allcores.jobs.lead_duty import BEAT_S
 from allcores.jobs.tasks import Place
 from allcores.limits import check_seconds
@@ -75,8 +76,9 @@ def make_app(
         StoreError: The store cannot be opened.
     """
     if not isinstance(broker, str) or not broker.startswith(("redis://", "rediss://", "redis+socket://")):
+        shown = without_passwords(broker) if isinstance(broker, str) else broker
         raise UsageError(
-            f"broker={broker!r} is no address of a Redis: write redis://host:6379/0 (allcores counts the messages that"
+            f"broker={shown!r} is no address of a Redis: write redis://host:6379/0 (allcores counts the messages that"
             " wait there, to send again those that are lost)"
         )
     grace = check_seconds("grace", grace)

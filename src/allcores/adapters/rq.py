@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 
 from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, queue_of, refuse
 from allcores.errors import UsageError
+from allcores.formatting import without_passwords
 from allcores.jobs.lead_duty import BEAT_S
 from allcores.jobs.tasks import Place
 
@@ -100,8 +101,8 @@ def make_worker(
         return JobsWorker(made, rq.Queue(name, connection=connection, serializer=JSONSerializer), connection)
     except _AWAY as error:
         connection.close()
-        # Without a password that may be in it.
-        raise UsageError(f"there is no Redis at {url.rpartition('@')[2]}: {error}; start it, or correct url") from error
+        shown = without_passwords(url).rpartition("@")[2]
+        raise UsageError(f"there is no Redis at {shown}: {error}; start it, or correct url") from error
 
 
 class _Message(Job):  # type: ignore[misc]

@@ -121,6 +121,14 @@ def test_settings_that_lose_jobs_are_refused(tmp_path: Path, setting: str, wrong
         adapter.check(app)
 
 
+def test_the_password_of_a_broker_is_in_no_message(tmp_path: Path) -> None:
+    """A traceback may be logged, and a broker of another kind is what a program had before."""
+    for broker in ("amqp://user:hush@host/vhost", "sqs://host?secret=hush"):
+        with pytest.raises(UsageError, match=r"\*\*\*") as caught:
+            adapter.make_app(tmp_path / "jobs.sqlite", TASKS, broker=broker)
+        assert "hush" not in str(caught.value)
+
+
 def test_another_pool_than_solo_and_another_broker_than_redis_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"amqp://.* is no address of a Redis"):
         adapter.make_app(tmp_path / "jobs.sqlite", TASKS, broker="amqp://127.0.0.1")

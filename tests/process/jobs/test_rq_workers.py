@@ -80,6 +80,8 @@ def test_what_would_not_run_jobs_as_promised_is_refused(workers: Workers, tmp_pa
     workers.redis.kill()
     with pytest.raises(UsageError, match=r"no Redis at 127.0.0.1:\d+/0: .*; start it"):
         adapter.make_worker(tmp_path / "jobs.sqlite", TASKS, url=workers.redis.url.replace("//", "//user:secret@"))
+    with pytest.raises(UsageError, match=r"no Redis at .*password=\*\*\*: .*; start it"):
+        adapter.make_worker(tmp_path / "jobs.sqlite", TASKS, url=f"{workers.redis.url}?password=hush")
 
 
 def test_a_supervisor_that_has_the_store_for_itself(workers: Workers) -> None:
