@@ -75,7 +75,7 @@ def tell(module: Any) -> None:
 
 def _parent(module: Any, pid: int) -> Any:
     class Program(module._ParentProcess):  # type: ignore[misc]
-        """The process that has the pool. What it is waited for by is opened once somebody does."""
+        """The process that has the pool. What it is waited for by is opened once that is asked for."""
 
         _opened: int | None = None
 
