@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import CodeType, CoroutineType, MethodType
 
 TYPE_CHECKING = False
@@ -14,13 +15,19 @@ _ASYNC = 0x80 | 0x200
 
 def is_async(function: Any) -> bool:
     """True for `async def`, also bound to an object or to arguments, and for objects whose `__call__` is that."""
-    from functools import partial
-
-    while isinstance(function, (partial, MethodType)):
-        function = function.func if isinstance(function, partial) else function.__func__
-    called = getattr(type(function), "__call__", None)  # noqa: B004  # its code is asked for
-    codes = (getattr(each, "__code__", None) for each in (function, called))
-    return any(isinstance(code, CodeType) and code.co_flags & _ASYNC for code in codes)
+    # Each call that is submitted comes by here.
+    while True:
+        code = getattr(function, "__code__", None)  # a bound method has its function's
+        if type(code) is CodeType:
+            return bool(code.co_flags & _ASYNC)
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        else:
+            break
+    code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004  # its code is asked for
+    return type(code) is CodeType and bool(code.co_flags & _ASYNC)
 
 
 def check_not_async(function: Any, what: str | None = None) -> None:
