@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import allcores
-from allcores import UnknownOption
+from allcores import Journal, UnknownOption, UsageError
 from allcores.system import option_words
 
 MODULES = ["allcores", "allcores.frames", "allcores.jobs", "allcores.metrics", "allcores.nlp", "allcores.slices"]
@@ -100,3 +100,19 @@ def test_a_pipeline_has_none() -> None:
     with pytest.raises(UnknownOption, match=r"^Pipeline\(\) has no option 'workers': .* where a pipeline is run\.$"):
         allcores.Pipeline(workers=2)  # type: ignore[call-arg]
     assert str(option_words.unknown("Pipeline", "zzz", ())) == "Pipeline() has no option 'zzz': it has none."
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"key": len}, "must be the name of a field of the items, or the index of one"),
+        ({"key": True}, "must be the name of a field"),
+        ({"key": 1.5}, "must be the name of a field"),
+        ({"resume": None}, "must be True, False or the name of a run"),
+        ({"resume": 1}, "must be True, False or the name of a run"),
+    ],
+)
+def test_what_a_journal_is_given(option: dict[str, Any], words: str) -> None:
+    """Told of the option, and not of the JSON that it would be kept in."""
+    with pytest.raises(UsageError, match=words):
+        Journal(**option)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
@@ -62,10 +63,17 @@ class Journal:
                 raise UsageError(f"folder={self.folder!r} must be the path of a folder, or None")
         if self.fsync not in ("commit", "end", "never"):
             raise UsageError(f"fsync={self.fsync!r} must be 'commit', 'end' or 'never'")
-        for name in ("commit_s", "commit_items"):
+        if not isinstance(self.resume, (bool, str)):
+            raise UsageError(f"resume={self.resume!r} must be True, False or the name of a run")
+        for name in ("commit_s", "commit_items", "key"):
             object.__setattr__(self, name, plain_number(getattr(self, name)))
         if isinstance(self.commit_s, bool) or not isinstance(self.commit_s, (int, float)) or not self.commit_s > 0:
             raise UsageError(f"commit_s={self.commit_s!r} must be a number of seconds above 0")
+        if isinstance(self.key, bool) or not isinstance(self.key, (str, int, NoneType)):
+            raise UsageError(
+                f"key={self.key!r} must be the name of a field of the items, or the index of one: where what tells them"
+                " apart has to be computed, put it into the items"
+            )
         many: object = self.commit_items
         if many is not None and (isinstance(many, bool) or not isinstance(many, int) or many < 1):
             raise UsageError(f"commit_items={many!r} must be a whole number, 1 or more, or None")
