@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_what_a_task_raises_is_raised_and_numbered() -> None:
     assert "allcores: it was task 5 of the call of Parallel" in raised.value.__notes__
     with pytest.raises(calls.DoesNotUnpickle):
         Parallel()(delayed(calls.raise_odd)() for _ in range(3))
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_program_tells_where_a_task_has_raised_it(kind: type[BaseException]) -> None:
+    """It is raised as joblib raises it, from the worker's own lines."""
+    with pytest.raises(kind, match="3") as raised:
+        Parallel()(delayed(calls.leave)(kind) for _ in range(2))
+    assert "# here it is left" in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_time_limit_ends_the_call_and_what_runs() -> None:

@@ -31,3 +31,12 @@ def test_few_calls_and_those_without_arguments_travel_as_they_are() -> None:
     without: list[Any] = [(list, (), {})] * 9
     for tasks in (calls(4), without):
         assert packable(tasks) == (None, tasks)
+
+
+@pytest.mark.parametrize("other", [(len, ("3",), {}), (abs, (), {}), (abs, (3, 7), {}), (abs, (3,), {"key": 1})])
+def test_calls_of_one_function_with_one_argument_are_a_column(other: Any) -> None:
+    tasks: list[Any] = [(abs, (number,), {}) for number in range(5)]
+    assert packable(tasks) == (abs, [[0, 1, 2, 3, 4]])
+    for place in (0, 3, 5):
+        mixed = [*tasks[:place], other, *tasks[place:]]
+        assert packable(mixed) == (None, mixed)

@@ -360,10 +360,11 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
                 raise
             raise _lost(error, batch) from None
         except TaskExited as error:
-            if error.__cause__ is None:
+            raised = error.__cause__
+            if raised is None:
                 raise
-            # As joblib has it: a task may end its caller.
-            raise error.__cause__ from None
+            # As joblib has it: a task may end its caller. What it was raised from has the worker's traceback.
+            raise raised from raised.__cause__
         if batch is None:
             return results
         self._task_s = seconds / batch.count

@@ -121,6 +121,13 @@ def packable(tasks: list[Task]) -> tuple[Any, ...]:
     function, arguments, _ = tasks[0]
     width = len(arguments)
     if len(tasks) > FEW_TASKS and width:
+        if width == 1:
+            # In one go: packing is most of what a call of a tiny function costs.
+            try:
+                column = [argument for each, (argument,), keywords in tasks if each is function and not keywords]
+            except ValueError:  # others have more arguments, or none
+                return None, tasks
+            return (function, [column]) if len(column) == len(tasks) else (None, tasks)
         rows = [row for each, row, keywords in tasks if each is function and not keywords]
         if len(rows) == len(tasks) and set(map(len, rows)) == {width}:
             # Not by zip(*rows), which makes an iterator for each of them.
