@@ -1,14 +1,15 @@
-"""What the drop-ins are given, and what was wrong before there was anything to run, is told as by the originals."""
+"""What the drop-ins are given and return, and what is wrong before anything can run, is as with the originals."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing import pool as original
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from tests.process.pool_tasks import fail_on, square
+from tests.process.pool_tasks import fail_on, for_ever, square
 from tests.process.waiting import PATIENCE_S
 
 import allcores
@@ -71,3 +72,21 @@ def test_that_an_initializer_has_raised_is_told_by_what_is_asked_for_later() -> 
         results = pool.imap(square, [1])
         with pytest.raises(allcores.SetupError):
             results.next(PATIENCE_S)
+
+
+def test_results_are_instances_of_what_the_original_returns(pool: Pool) -> None:
+    """Programs ask with `isinstance`, and with `python -m allcores.patch` they are not to be changed for that."""
+    assert isinstance(pool.apply_async(square, (1,)), original.AsyncResult)
+    assert isinstance(pool.map_async(square, [1]), original.MapResult)
+    assert isinstance(pool.imap(square, [1]), original.IMapIterator)
+
+
+def test_how_much_of_a_map_is_left_can_be_read(pool: Pool) -> None:
+    """It is not public, and in each answer to how a progress bar of `map_async` is made."""
+    results = [pool.map_async(for_ever, [1] * 7), pool.map_async(for_ever, [1] * 7, 3)]
+    assert [(each._number_left, each._chunksize) for each in results] == [(7, 1), (3, 3)]
+    pool.terminate()
+    assert [each._number_left for each in results] == [0, 0]
+    with Pool(1) as another:
+        done = another.map_async(square, [1, 2])
+        assert (done.get(PATIENCE_S), done._number_left) == ([1, 4], 0)

@@ -13,8 +13,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from multiprocessing import pool as original
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, check_callable
@@ -191,7 +192,10 @@ class PoolMap:
                 map_state.total = None
             return map_state
 
-        self.map_state = self.driver.open(make_unbound, self._ring)
+        self.map_state = map_state = self.driver.open(make_unbound, self._ring)
+        if result is not None:
+            # It is all there.
+            result.follow(chunk or 1, lambda: (map_state.total or 0) - map_state.settled)
         self._input = HandedInput(self.driver, self.map_state, function)
         self._puller: Puller | None = None
         if self._in_memory:
@@ -360,7 +364,15 @@ class PoolMap:
             return taken
 
 
-class IMapIterator(Iterator[T], Generic[T]):
+if TYPE_CHECKING:
+    _Results = original.IMapIterator
+else:
+
+    class _Results(Generic[T], original.IMapIterator):
+        """The original, which takes no type of what it gives while a program runs."""
+
+
+class IMapIterator(_Results[T]):
     """What `imap` and `imap_unordered` return: the results, as they come.
 
     An item that fails raises where it stands, and the iterator can be gone on with. Also with several threads.

@@ -6,7 +6,8 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any, Generic, TypeVar
+from multiprocessing import pool as original
+from typing import Any, TypeVar
 
 from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, ended
@@ -37,7 +38,7 @@ class PoolFuture(CallFuture):
         super()._invoke_callbacks()
 
 
-class AsyncResult(Generic[T]):
+class AsyncResult(original.ApplyResult[T]):
     """The outcome of `apply_async`, once it is there.
 
     Its methods may be called from any thread. A function given as `callback` or `error_callback` is called on a thread
@@ -142,8 +143,15 @@ class AsyncResult(Generic[T]):
         return value
 
 
-class MapResult(Generic[T]):
-    """The outcome of `map_async` or `starmap_async`: a list, or the failure of the first item that failed."""
+class MapResult(original.MapResult[T]):
+    """The outcome of `map_async` or `starmap_async`: a list, or the failure of the first item that failed.
+
+    Attributes:
+        joins: What comes are lists, to be joined to one.
+    """
+
+    #: of the original, and not public; programs read both for a progress bar
+    _chunksize = 1
 
     def __init__(
         self, work: Work, owner: object, callback: Callback | None = None, error_callback: Callback | None = None
@@ -155,15 +163,26 @@ class MapResult(Generic[T]):
         self._value: Any = None
         self._error: BaseException | None = None
         self._settled = False
-        #: what comes are lists, to be joined to one
         self.joins = False
+        #: how many items have no outcome yet, as long as the map goes on
+        self._unsettled: Callable[[], int] | None = None
         work.callback_due()
+
+    def follow(self, chunk: int, unsettled: Callable[[], int]) -> None:
+        """The map has begun.
+
+        Args:
+            chunk: Items that travel together; 1 where that is not given.
+            unsettled: How many items have no outcome yet.
+        """
+        self._chunksize, self._unsettled = chunk, unsettled
 
     def settle(self, value: Any, error: BaseException | None) -> None:
         """The outcome is there; those whom it concerns are told later."""
         if self._settled:
             return
         self._settled = True
+        self._unsettled = None
         if error is not None:
             hide(error)
         self._value, self._error = flattened(value) if self.joins and error is None else value, error
@@ -178,6 +197,12 @@ class MapResult(Generic[T]):
         if not self._settled:
             self._settled = True
             self._work.callback_done()
+
+    @property
+    def _number_left(self) -> int:
+        """How many chunks have no outcome yet, each counted as of `_chunksize` items."""
+        unsettled = self._unsettled
+        return 0 if unsettled is None else -(-unsettled() // self._chunksize)
 
     def _tell(self) -> None:
         callback, error_callback = self._callbacks
