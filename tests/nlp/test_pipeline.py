@@ -17,7 +17,7 @@ from tests.installed import needed
 from tests.nlp.misbehaving import CRASH, LEAVING, POISON, WORDS, id_and_words, is_first
 
 from allcores import Journal, nlp
-from allcores.errors import RunChanged, SetupError, UsageError
+from allcores.errors import NotSupported, RunChanged, SetupError, UsageError
 from allcores.runs.spec import RunHooks
 
 needed("spacy")
@@ -220,11 +220,44 @@ def test_what_cannot_work_is_said_before_it_begins(chat: Path, tmp_path: Path) -
         nlp.chat_pipeline(QUICK).run(chat, tmp_path / "out.txt")
     with pytest.raises(UsageError, match="is an input, and would be replaced"):
         nlp.chat_pipeline(QUICK).run(chat, chat)
-    with pytest.raises(SetupError, match="no installed spaCy model"):
+    with pytest.raises(UsageError, match="no installed spaCy model"):
         nlp.chat_pipeline(["lemmas"], options={"lemmas": {"model": "nothing"}}).run(
             chat, tmp_path / "o.jsonl", workers=1
         )
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def not_there() -> None:
+    raise NotSupported("this stage needs a library")
+
+
+def broken() -> None:
+    raise ValueError("the model is broken")
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+@pytest.mark.parametrize("way", ["run", "imap", "a pool"])
+def test_what_is_wrong_with_a_stage_is_told_as_that(tmp_path: Path, way: str, backend: Any) -> None:
+    """And not as an error of a preload function, of which the caller knows nothing."""
+
+    def use(stages: list[Any], **options: Any) -> None:
+        pipeline = nlp.chat_pipeline(stages, options=options)
+        if way == "run":
+            pipeline.run([{"text": "a"}], tmp_path / "o.jsonl", backend=backend, workers=1)
+        elif way == "imap":
+            list(pipeline.imap([{"text": "a"}], backend=backend, workers=1))
+        else:
+            with pipeline.pool(backend=backend, workers=1) as pool:
+                list(pipeline.imap([{"text": "a"}], pool=pool))
+
+    with pytest.raises(UsageError, match=r"\Astage 'unicode': form='NFD' must be one of NFKC, NFC, none") as found:
+        use(["unicode"], unicode={"form": "NFD"})
+    assert type(found.value) is UsageError
+    own = {"each": dict, "gives": {"mine": "string"}}
+    with pytest.raises(NotSupported, match=r"\Athis stage needs a library"):
+        use([nlp.Stage("mine", load=not_there, **own)])  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match="the model is broken"):
+        use([nlp.Stage("mine", load=broken, **own)])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("journal", [True, False])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.nlp.catalogue import chosen, columns
-from allcores.nlp.planning import ThreadPlan, planned_pool, stages_pool
+from allcores.nlp.planning import ThreadPlan, planned_pool, stages_pool, told_as_they_are
 from allcores.nlp.reading.formats import message_of
 from allcores.nlp.reading.source import ChatItems, ChatSource
 from allcores.nlp.records import Field, Record
@@ -87,7 +87,7 @@ class ChatPipeline:
             lines += [f"    {name} = {value!r}" for name, value in stage.options.items()]
         if source is not None:
             messages, names = _messages(source)
-            with planned_pool(self.stages, messages, names, **options) as (_, plan):
+            with told_as_they_are(), planned_pool(self.stages, messages, names, **options) as (_, plan):
                 if plan is not None:
                     lines.append(plan.as_text())
         return "\n".join(lines)
@@ -123,8 +123,8 @@ class ChatPipeline:
                 start_method, limits.
 
         Raises:
-            UsageError: For files that are not there, or options that make no sense.
-            SetupError: If a model cannot be loaded.
+            UsageError: For files or models that are not there, or options that make no sense.
+            SetupError: If a model cannot be loaded for another reason.
             NotSupported: If a library is missing.
         """
         kept = Journal.of(journal)
@@ -145,7 +145,7 @@ class ChatPipeline:
         )
         work.check()
         hooks = hooks or RunHooks()
-        with ExitStack() as stack:
+        with told_as_they_are(), ExitStack() as stack:
             plan: ThreadPlan | None = None
             workers = pool
             if workers is None:
@@ -192,7 +192,7 @@ class ChatPipeline:
         messages, names = _messages(source)
         in_order = watchers(self.stages)
         reading = iter(messages)
-        with ExitStack() as stack:
+        with told_as_they_are(), ExitStack() as stack:
             workers = pool if pool is not None else stack.enter_context(self.pool(**options))
             stack.callback(close_reading, reading, unless=messages)
             stream = workers.outcomes(RowFunction(self.stages, names), reading, timeout=timeout, batch=batch)

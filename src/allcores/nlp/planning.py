@@ -16,6 +16,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
+from allcores.errors import SetupError, UsageError
 from allcores.nlp.reading.source import ChatItems
 from allcores.nlp.records import Record, new_record
 from allcores.nlp.rows import SECONDS, RowFunction, load_own, load_stages
@@ -84,6 +85,23 @@ def stages_pool(stages: Sequence[Stage], **options: Any) -> Pool:
     if any(stage.per_worker for stage in stages):
         options |= {"setup": load_own, "setup_args": (stages,)}
     return Pool(preload=load_stages, preload_args=(stages,), **options)
+
+
+@contextlib.contextmanager
+def told_as_they_are() -> Iterator[None]:
+    """In the block, what is wrong with an option of a stage, or is not installed, is told as that.
+
+    It is found out where models are loaded, and would be told as an error of the pool's `preload`, which is ours.
+    """
+    found: BaseException | None = None
+    try:
+        yield
+    except SetupError as error:
+        found = error.__cause__
+        if not isinstance(found, UsageError):
+            raise
+    if found is not None:
+        raise found
 
 
 @contextlib.contextmanager
