@@ -66,6 +66,22 @@ def test_a_job_that_the_supervisor_cannot_run_is_told(folder: Path, warm_jobs: I
     assert warm_jobs.run("jobs", "--store", "jobs.sqlite", "submit", "add", "a=1", folder=folder).err == ""
 
 
+@pytest.mark.parametrize("command", ["submit", "show", "wait"])
+def test_a_job_that_nobody_runs_is_told(folder: Path, warm_jobs: Interpreter, command: str) -> None:
+    """A store that was named wrongly, for one, or not named: whoever waits for the job would wait for ever."""
+    submitted = warm_jobs.run("jobs", "--store", "jobs.sqlite", "submit", "add", "a=1", folder=folder)
+    job = submitted.out.strip()
+    words = {"show": ["show", job], "wait": ["wait", job, "--timeout", "0"]}.get(command)
+    done = submitted if words is None else warm_jobs.run("jobs", "--store", "jobs.sqlite", *words, folder=folder)
+    reason = f"job {job} waits: no supervisor runs the jobs of {folder / 'jobs.sqlite'}: start one, with allcores work"
+    assert reason in done.err
+    with JobStore.open(folder / "jobs.sqlite") as store:
+        lock = store.become_supervisor()
+        done = warm_jobs.run("jobs", "--store", "jobs.sqlite", "show", job, folder=folder)
+        assert "waits" not in done.err
+        lock.release()
+
+
 @pytest.mark.parametrize("command", ["list", "show x", "wait x", "retry x", "cancel x", "rm x", "stats"])
 def test_a_store_that_is_not_there_is_named_and_not_made(jobs: Jobs, folder: Path, command: str) -> None:
     """A name that was mistyped would have an empty store of its own."""

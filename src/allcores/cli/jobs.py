@@ -6,6 +6,7 @@ import functools
 import getpass
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -241,7 +242,11 @@ def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as
     """Wait until jobs have ended. The exit code is 0 if all succeeded, 1 if one did not, 8 if time was up."""
     check_stdout()
     store = open_store(where)
-    jobs = _await(store, [_find(store, each).id for each in job_ids], timeout)
+    found = [_find(store, each) for each in job_ids]
+    for why_not in dict.fromkeys(_why_none_runs(store, job) for job in found):
+        if why_not is not None:
+            say(why_not)
+    jobs = _await(store, [job.id for job in found], timeout)
     if as_machine:
         write_json([jobs_text.as_json(job) for job in jobs])
     else:
@@ -416,9 +421,15 @@ def _why_none_runs(store: JobStore, job: Job) -> str | None:
     """A line that says why a job is not going to run; None if nothing is known of that."""
     if job.state != "queued":
         return None
-    from allcores.jobs.health import why_none_runs
+    from allcores.jobs import health
 
-    reason = why_none_runs(store.folder, job.task)
+    reason = health.why_none_runs(store.folder, job.task)
+    # Of a store that others share, a supervisor may be on another machine.
+    if not reason and store.is_on_this_machine and store.supervisor_pid() is None:
+        told = health.read(store.folder)
+        if told is None or not told.is_current:
+            name = shlex.quote(store.name)
+            reason = f"no supervisor runs the jobs of {name}: start one, with allcores work TASKS.py --store {name}"
     return safe_line(f"job {job.id} waits: {reason}") if reason else None
 
 
