@@ -25,6 +25,7 @@ from types import (
 )
 from typing import Any
 
+from allcores.system import main_module
 from allcores.system.object_state import LRU_CACHE, held_around
 
 #: elements of a container at the top of a module, with those in it; one of more is no part of the key
@@ -198,7 +199,7 @@ _script: str | None = None
 
 
 def _module_name(name: str) -> str:
-    if name != "__main__":
+    if name not in main_module.NAMES:
         return name
     if _script is not None:
         return _script
@@ -214,7 +215,7 @@ def is_own(value: Any) -> bool:
     else:
         module = value.__name__ if isinstance(value, ModuleType) else value.__module__
         file = getattr(sys.modules.get(str(module)), "__file__", None)
-    if module == "__main__":
+    if module in main_module.NAMES:
         return True
     top = str(module).partition(".")[0]
     if file is None:  # built into Python, or without a file

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 from allcores.pipelines.steps import MANY
+from allcores.system import main_module
 from allcores.system.tracebacks import HERE
 from allcores.transport.exceptions import TRACEBACK, add_note
 from allcores.transport.refilled_items import as_pulled
@@ -151,7 +152,7 @@ def _module_of(functions: list[Callable[..., Any]]) -> dict[str, Any]:
         for function in functions
         if isinstance(function, FunctionType)
     ]
-    script = [module for module in modules if module["__name__"] == "__main__"]
+    script = [module for module in modules if module["__name__"] in main_module.NAMES]
     return (script or modules or [{"__name__": __name__, "__file__": None}])[0]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
+from allcores.system import main_module
 from allcores.system.installations import is_installed
 
 #: modules whose objects note in themselves that they were used, and mean the same
@@ -30,7 +31,7 @@ def is_of_a_library(function: Any) -> bool:
 
     What a decorator of a library returns has no such name, and travels with what it was made for.
     """
-    if function.__module__ == "__main__" or not is_named(function):
+    if function.__module__ in main_module.NAMES or not is_named(function):
         return False
     file = function.__code__.co_filename
     if file.startswith("<"):  # it was made by code of its own, as some of NumPy are
@@ -53,7 +54,7 @@ def is_named(value: Any) -> bool:
 def travels_by_value(kind: Any) -> bool:
     """Whether a class is of a script or of a function: pickle cannot name it to another process."""
     module = CLASS_DICT(kind).get("__module__")
-    return isinstance(module, str) and (module == "__main__" or "<locals>" in _QUALNAME(kind))
+    return isinstance(module, str) and (module in main_module.NAMES or "<locals>" in _QUALNAME(kind))
 
 
 def is_restless(kind: Any) -> bool:

@@ -15,6 +15,7 @@ from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.many_rows import is_many
 from allcores.sources.chain import facts_of, parts_of
 from allcores.sources.digest import item_digest
+from allcores.system import main_module
 from allcores.system.object_state import LRU_CACHE, attributes, held_around
 
 #: characters of an argument that are shown as they are
@@ -178,7 +179,7 @@ def _part(part: Any) -> dict[str, Any]:
 
 def _module(function: Any) -> str:
     name = getattr(function, "__module__", None) or "builtins"
-    if name != "__main__":
+    if name not in main_module.NAMES:
         return str(name)
     # A script is `__main__` when it runs, and known by its file when it is named at the command line.
     main = getattr(inspect.getmodule(function), "__file__", None)

@@ -10,6 +10,8 @@ import sys
 import threading
 from types import FunctionType
 
+from allcores.system import main_module
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -31,12 +33,12 @@ class MainNames:
         return all(
             there.get(name) is value
             for name, value in list(self._names.items())
-            if isinstance(value, (FunctionType, type)) and value.__module__ == "__main__"
+            if isinstance(value, (FunctionType, type)) and value.__module__ in main_module.NAMES
         )
 
     def have(self, obj: Any) -> bool:
         """Whether a function or class is found there by its name."""
-        if obj.__module__ != "__main__":
+        if obj.__module__ not in main_module.NAMES:
             return False
         first, *others = obj.__qualname__.split(".")
         found = self._there.get(first)

@@ -21,6 +21,7 @@ from types import FunctionType
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
+from allcores.system import main_module
 from allcores.transport import script_globals
 
 TYPE_CHECKING = False
@@ -72,10 +73,11 @@ def named_here(module: str, qualname: str) -> Any:
     Raises:
         LookupError: Nothing has the name.
     """
+    modules = main_module.NAMES if module in main_module.NAMES else (module,)
     for copy, name in list(_copies.items()):
-        if name == (module, qualname):
+        if name is not None and name[0] in modules and name[1] == qualname:
             return copy
-    found = _find(module, qualname)
+    found = next((found for each in modules if (found := _find(each, qualname)) is not None), None)
     if found is None:
         raise LookupError(f"{module}.{qualname} is not there")
     return found
@@ -94,7 +96,7 @@ def reference(obj: Any) -> tuple[Any, ...] | None:
         name = _copies[obj]
     else:
         name = name_of(obj) if _inherited else None
-        if name is not None and name[0] != "__main__":
+        if name is not None and name[0] not in main_module.NAMES:
             return None
     return None if name is None else (named, (*name, _tokens.get(obj, ""), _is_class(obj)))
 

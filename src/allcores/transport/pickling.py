@@ -10,8 +10,9 @@ import copyreg
 import functools
 import io
 import pickle
+import sys
 
-from allcores.system import deferral
+from allcores.system import deferral, main_module
 from allcores.transport import inheritance, main_names, plain_results
 from allcores.transport.reducers import reducers_for
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 
 #: what a failing pickle raises: its own error, but also whatever a __reduce__ or __getstate__ raises
-_MAIN = b"__main__"
+_MAIN, _OF_A_CHILD = main_module.MAIN.encode(), main_module.OF_A_CHILD.encode()
 
 
 def cloud_dumps(
@@ -49,6 +50,8 @@ def cloud_dumps(
     """
     buffer = io.BytesIO()
     kind: Any = _cloud_pickler()
+    if main_module.is_of_a_child():
+        _send_main_by_value()
     if reducers is not None:
         kind = type(kind.__name__, (kind,), {"dispatch_table": kind.dispatch_table.new_child(reducers)})
     if link is not None:
@@ -58,6 +61,14 @@ def cloud_dumps(
     pickler.to_parent = to_parent
     pickler.dump(obj)
     return buffer.getvalue()
+
+
+@functools.cache
+def _send_main_by_value() -> None:
+    """Have cloudpickle take the main module for one also where multiprocessing has given it another name."""
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[main_module.MAIN])
 
 
 @functools.cache
@@ -126,6 +137,11 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
     return type("CloudPickler", (cloudpickle.Pickler,), members)
 
 
+def _names_main(data: bytes) -> bool:
+    """Whether a pickle may name what is in this process's main module."""
+    return _MAIN in data or (main_module.is_of_a_child() and _OF_A_CHILD in data)
+
+
 def code_of_file(filename: str, make: Callable[..., CodeType], arguments: tuple[Any, ...]) -> CodeType:
     """A code object as it was where it came from; called by what `cloud_dumps` made."""
     return make(*arguments).replace(co_filename=filename)
@@ -160,7 +176,7 @@ def dumps(
                 again()
             data = _dump_with(reducers, obj, collect)
         # A reference to __main__ names this program's main module, which a worker does not have, unless it was forked.
-        if _MAIN not in data or ((names := main_names.this_thread.names) is not None and names.are_all()):
+        if not _names_main(data) or ((names := main_names.this_thread.names) is not None and names.are_all()):
             return data
     except Exception as error:
         if deferral.raised_by_handler(error):
@@ -201,7 +217,7 @@ def dump_linked(obj: object, link: Callable[[Any], object]) -> bytes:
         if reducers is not None:
             pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
         pickler.dump(obj)
-        if _MAIN not in (data := buffer.getvalue()) and (reducers is not None or reducers_for(data) is None):
+        if not _names_main(data := buffer.getvalue()) and (reducers is not None or reducers_for(data) is None):
             return data
     except Exception as error:
         if deferral.raised_by_handler(error):

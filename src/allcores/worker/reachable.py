@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
+from allcores.system import main_module
 from allcores.system.installations import is_installed
 from allcores.transport import script_globals
 from allcores.transport.numpy_arrays import is_numpy_array
@@ -135,7 +136,7 @@ def _is_block(memory: Any) -> bool:
 def is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
     """Whether a module, by its globals, is the program's own."""
     module = names.get("__name__")
-    if module == "__main__":
+    if module in main_module.NAMES:
         return True
     file = names.get("__file__")
     if not isinstance(module, str) or not isinstance(file, str) or module in left_alone:
@@ -158,7 +159,7 @@ class Walk:
     def through(self, first: FunctionType) -> None:
         """Walk."""
         self._add(first)
-        bound = script_globals.bound_in("__main__")
+        bound = script_globals.bound_in(str(first.__globals__.get("__name__")))
         while self._waiting:
             function = self._waiting.pop()
             code = list(_names(function.__code__))
@@ -199,7 +200,7 @@ class Walk:
 
     def _places(self, function: FunctionType, code: list[str], bound: frozenset[str]) -> list[tuple[str, Any]]:
         names = function.__globals__
-        script = names.get("__name__") == "__main__"
+        script = names.get("__name__") in main_module.NAMES
         places: list[tuple[str, Any]] = [
             (name, (names, name)) for name in code if name in names and not (script and name in bound)
         ]
@@ -220,7 +221,7 @@ class Walk:
 
     def _is_own_class(self, kind: Any) -> bool:
         module = _inside(kind).get("__module__")
-        if module == "__main__":
+        if module in main_module.NAMES:
             return True
         found = sys.modules.get(module) if is_a(module, str) else None
         return found is not None and is_own(object.__getattribute__(found, "__dict__"), self._left_alone)

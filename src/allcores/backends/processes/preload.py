@@ -20,7 +20,7 @@ from allcores.backends.processes.decoding import setup_error
 from allcores.backends.processes.launchers import PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError
-from allcores.system import caller
+from allcores.system import caller, main_module
 from allcores.transport import inheritance, pickling
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Preload:
         """Modules that workers will need besides: imported in the template, they are shared, too."""
         functions = (self._worker_init.setup, self._worker_init.teardown)
         names = (getattr(function, "__module__", None) for function in functions if function is not None)
-        return [name for name in names if isinstance(name, str) and name != "__main__"]
+        return [name for name in names if isinstance(name, str) and name not in main_module.NAMES]
 
     def begin(self) -> None:
         """Before the first worker, on the thread that makes the pool. Raises SetupError."""
