@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import importlib.util
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -236,6 +237,9 @@ def test_a_text_is_a_list_where_there_is_to_be_one(stage: str, option: str) -> N
         ("pii", "key_env", True, "key_env=True must be a text"),
         ("sentiment", "languages", [1], "languages is .1., and must be a list of texts"),
         ("embedding", "max_tokens", 1.5, "max_tokens=1.5 must be a whole number, 3 or more"),
+        ("lang", "threshold", 50, "threshold=50 must lie between 0 and 1"),
+        ("lang", "threshold", math.nan, "threshold=nan must lie between 0 and 1"),
+        ("lang", "min_letters", -1, "min_letters=-1 must be a whole number, 0 or more"),
     ],
 )
 def test_options_of_another_kind_are_refused(stage: str, option: str, value: Any, said: str) -> None:
@@ -397,6 +401,10 @@ def test_choices_that_make_no_sense() -> None:
         chosen(["lang", "lang"], {})
     with pytest.raises(UsageError, match="stage 'lang' has no option 'min': it has threshold, min_letters"):
         chosen(["lang"], {"lang": {"min": 3}})
+    with pytest.raises(UsageError, match=r"the options of the stage 'lang' are 5; write them by name"):
+        chosen(["lang"], {"lang": 5})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r"options=\['lang'\] must be by the names of stages"):
+        chosen(["lang"], ["lang"])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="options for a stage 'nothing'"):
         chosen(["lang"], {"nothing": {}})
     for order in (["pii", "unicode"], ["lang", "unicode", "pii"], ["pii", "tokens", "unicode"]):

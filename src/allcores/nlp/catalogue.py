@@ -61,6 +61,8 @@ def chosen(
         UsageError: For a stage that there is not, one twice or beside what it stands for, an order in which one has
             nothing to do, or an option that it does not have.
     """
+    if not isinstance(options, Mapping):
+        raise UsageError(f"options={options!r} must be by the names of stages: {{'pii': {{'replace': True}}}}")
     found: dict[str, Stage] = {}
     for name in DEFAULT if names is None else listed(names):
         stage = name if isinstance(name, Stage) else _named(name, find)
@@ -70,7 +72,9 @@ def chosen(
     for name, other in INSTEAD.items():
         if name in found and other in found:
             raise UsageError(f"the stage {name!r} is there in the place of {other!r}: leave one of them out")
-    for name in options:
+    for name, given in options.items():
+        if not isinstance(given, Mapping):
+            raise UsageError(f"the options of the stage {name!r} are {given!r}; write them by name: {{'name': value}}")
         if name not in found:
             if name in STAGES:
                 continue  # of a stage that is left out this time

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
+from allcores.formatting import kind_text
 from allcores.nlp.catalogue import chosen, columns
 from allcores.nlp.planning import ThreadPlan, planned_pool, stages_pool, told_as_they_are
 from allcores.nlp.reading.formats import message_of
@@ -25,6 +26,8 @@ from allcores.runs.run import without_journal
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sources.base import close_reading
+from allcores.sources.file_names import has_wildcard
+from allcores.sources.text import STDIN
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
@@ -128,6 +131,7 @@ class ChatPipeline:
             NotSupported: If a library is missing.
         """
         kept = Journal.of(journal)
+        _check_batch(batch)
         messages, names = _messages(source)
         table = ChatTable(output, self.stages, names)
         if isinstance(messages, ChatItems):
@@ -189,6 +193,7 @@ class ChatPipeline:
             pool: As for `run`.
             **options: As for `run`.
         """
+        _check_batch(batch)
         messages, names = _messages(source)
         in_order = watchers(self.stages)
         reading = iter(messages)
@@ -263,10 +268,46 @@ def _messages(source: Any) -> tuple[Iterable[Any], Mapping[str, str] | None]:
     if isinstance(source, (str, os.PathLike)) or (
         isinstance(source, (list, tuple)) and source and all(isinstance(each, (str, os.PathLike)) for each in source)
     ):
+        _check_are_paths(source)
         source = ChatSource(source)
     if isinstance(source, ChatSource):
         return ChatItems(source), source.names
+    _check_are_messages(source)
     return (message_of(item, number) for number, item in enumerate(source, 1)), None
+
+
+def _check_batch(batch: int | None) -> None:
+    """Raise UsageError for what a pool takes, and stages do not; of the rest the pool knows."""
+    if batch is None:
+        raise UsageError(f"batch=None: models get their messages in lists; 1 for one at a time, {BATCH} by default")
+
+
+def _check_are_paths(source: Any) -> None:
+    """Raise UsageError for texts that are no paths."""
+    paths = [source] if isinstance(source, (str, os.PathLike)) else source
+    texts = [path for path in paths if isinstance(path, str) and path != STDIN]
+    if len(texts) == len(paths) and not any(map(_looks_like_a_path, texts)):
+        raise UsageError(
+            f"{texts[0]!r:.80} is no file that is there, and no name of one: texts are given as messages, "
+            '[{"text": "..."}]'
+        )
+
+
+def _looks_like_a_path(text: str) -> bool:
+    suffix = os.path.splitext(text)[1]
+    is_word = len(text.split()) == 1
+    return os.path.lexists(text) or (is_word and has_wildcard(text)) or (len(suffix) > 1 and len(suffix.split()) == 1)
+
+
+def _check_are_messages(source: Any) -> None:
+    """Raise UsageError for what has parts that are no messages: they would be rows with an error each."""
+    if isinstance(source, Mapping):
+        raise UsageError("a dict is one message, and no source: give a list of such, [{...}]")
+    if hasattr(source, "columns") and (hasattr(source, "to_dicts") or hasattr(source, "to_dict")):
+        how = "to_dicts()" if hasattr(source, "to_dicts") else 'to_dict("records")'
+        raise UsageError(f"{kind_text(source)} is no source, for its parts are columns: give its rows, frame.{how}")
+    if isinstance(source, (bytes, bytearray, memoryview)) or not isinstance(source, Iterable):
+        raise UsageError(f"{kind_text(source)} is no source: give files, or anything that gives dicts with text")
 
 
 def _row_of(outcome: Outcome[Record], stages: Sequence[Stage], names: Mapping[str, str] | None) -> Record:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from allcores.limits import plain_number
 from allcores.nlp.records import Record, id_of, is_record, new_record, well_formed
 from allcores.sources.text import json_value
 
@@ -39,6 +40,10 @@ ROLES = {
 
 #: a date, and maybe a time, without signs between: 20260131, 20260131120000
 _COMPACT = re.compile(r"(?:19|20)[0-9]{6}(?:[0-9]{6})?")
+
+
+#: floats below that are exact where they are whole
+_WHOLE = 1 << 53
 
 
 class BadMessage(Exception):
@@ -118,11 +123,17 @@ def message_of(item: Any, number: int) -> Record:
         item: A dict with `text`, or what cannot be a message.
         number: Its line.
     """
-    if not isinstance(item, dict):
+    if not isinstance(item, Mapping):
         return new_record("item", number, error=f"reading: a message is a dict with text, not {type(item).__name__}")
-    if is_record(item):
-        return item
-    return utterance({name: value for name, value in item.items() if not _is_missing(value)}, "item", number)
+    document = item if isinstance(item, dict) else dict(item)
+    if is_record(document):
+        return document
+    record = utterance({name: value for name, value in document.items() if not _is_missing(value)}, "item", number)
+    if record["text"] is None and (key := turns_key(document)) is not None:
+        record["error"] = (
+            f"reading: it is a conversation: give each message of its {key!r} by itself, or a file of such"
+        )
+    return record
 
 
 def _is_missing(value: Any) -> bool:
@@ -205,11 +216,15 @@ def _text(value: Any) -> str:
 
 
 def _name(value: Any) -> str | None:
-    """A name, which some write as a number."""
-    if value is None or value == "":
+    """A name, which some write as a number; a program may have numbers of NumPy, or a UUID."""
+    if value is None or (isinstance(value, str) and not value):
         return None
+    value = str(value) if type(value).__module__ == "uuid" else plain_number(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
+        value = int(value)  # so pandas has whole numbers of which one is missing
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise BadMessage(f"must be text or a whole number, not {kind_of(value)}")
+        kind = "a fraction" if isinstance(value, float) else kind_of(value)
+        raise BadMessage(f"must be text or a whole number, not {kind}")
     return well_formed(str(value))
 
 
@@ -223,13 +238,15 @@ def _speaker(value: Any) -> str | None:
 def seconds_of(value: Any) -> float | None:
     """A time as seconds since 1970, UTC: from a number of seconds (or of milliseconds and less), or ISO 8601.
 
-    Either may be text, a date also like 20260131 or 20260131120000; a program may also give a `datetime`. A time
-    without a zone counts as UTC.
+    Either may be text, a date also like 20260131 or 20260131120000; a program may also give a `datetime` or `date`, or
+    what NumPy has for them. A time without a zone counts as UTC.
 
     Raises:
         BadMessage: If it is none of them.
     """
-    if value is None or value == "":
+    if type(value).__name__ == "datetime64":
+        value = value.item()  # of NumPy: a datetime, a date, nanoseconds, or None
+    if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, str):
         if _COMPACT.fullmatch(value.strip()):
@@ -248,6 +265,9 @@ def seconds_of(value: Any) -> float | None:
             return _seconds_at(moment)
     if isinstance(value, datetime.datetime):
         return _seconds_at(value)
+    if isinstance(value, datetime.date):
+        return _seconds_at(datetime.datetime(value.year, value.month, value.day))
+    value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadMessage(f"must be seconds or a date, not {kind_of(value)}")
     try:
@@ -271,9 +291,12 @@ def _seconds_at(moment: datetime.datetime) -> float:
 
 
 def kind_of(value: Any) -> str:
-    """What JSON calls the type of a value."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    """What JSON calls the type of a value; of one that JSON has not, which a program has given, its name."""
+    kinds = {
+        dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null", int: "a number",
+        float: "a number",
+    }  # fmt: skip
+    return kinds.get(type(value)) or type(value).__name__
 
 
 def document_of(text: str) -> Any:

