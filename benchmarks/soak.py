@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from benchmarks.processes import MARK, marked  # noqa: E402
 
 WORK = """
 import time
@@ -96,17 +99,25 @@ STOPPED_S = 0.2
 STARTS = 4
 
 
+def processes_of_pool(mark: str) -> list[int]:
+    """This program's descendants, and who has lost its parent: workers of a template that was killed."""
+    return sorted({*children(os.getpid()), *marked(mark)} - {os.getpid()})
+
+
 def strike_pool(
-    kills: int, chance: random.Random, struck: Counter[str], over: threading.Event, most_s: float = 1.0
+    kills: int, chance: random.Random, struck: Counter[str], over: threading.Event, mark: str, most_s: float = 1.0
 ) -> None:
-    """Strike processes of this program's pool at random moments, half of them as soon as they are seen."""
+    """Strike processes of this program's pool at random moments, half of them as soon as they are seen.
+
+    At the end all of them go on: one that was stopped amid an item without a deadline is waited for.
+    """
     known: set[int] = set()
     while struck.total() < kills and not over.is_set():
         fresh = chance.random() < 0.5
         until = time.monotonic() + chance.uniform(0.0, most_s)
         family: list[int] = []
         while not over.is_set():
-            family = children(os.getpid())
+            family = processes_of_pool(mark)
             new = [pid for pid in family if pid not in known]
             known.update(family)
             if (fresh and new) or time.monotonic() > until:
@@ -118,6 +129,9 @@ def strike_pool(
                 os.kill(chance.choice(family), number)
                 struck[f"{number.name} {'as it starts' if fresh else 'later'}"] += 1
     over.set()
+    for pid in processes_of_pool(mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def square(number: int) -> int:
@@ -138,6 +152,7 @@ def soak_pool(method: str, kills: int, chance: random.Random) -> int:
                 setattr(module, name, int(STOPPED_S * 1e9))
     struck: Counter[str] = Counter()
     over = threading.Event()
+    os.environ[MARK] = mark = uuid.uuid4().hex
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         began = time.monotonic()
@@ -146,7 +161,7 @@ def soak_pool(method: str, kills: int, chance: random.Random) -> int:
         # On a machine that is slower or busy, no pool can do anything between strikes that are quicker than a start.
         most_s = max(1.0, STARTS * (time.monotonic() - began))
         pool = Pool(2, start_method=method)
-    killer = threading.Thread(target=strike_pool, args=(kills, chance, struck, over, most_s), daemon=True)
+    killer = threading.Thread(target=strike_pool, args=(kills, chance, struck, over, mark, most_s), daemon=True)
     maps, started = 0, time.monotonic()
     try:
         with pool:
@@ -155,8 +170,6 @@ def soak_pool(method: str, kills: int, chance: random.Random) -> int:
                 assert pool.map(square, range(200), retries=1000) == [number**2 for number in range(200)]
                 maps += 1
             killer.join()
-            for pid in children(os.getpid()):
-                os.kill(pid, signal.SIGCONT)
             assert pool.map(square, range(200), retries=1000) == [number**2 for number in range(200)]
             begun = pool.statistics().workers_started
     finally:
