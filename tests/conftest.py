@@ -41,6 +41,7 @@ from tests.installed import absent, installed
 from tests.memory_folder import PREFIX, MemoryFolder, has_room
 from tests.process.warm import JOBS, Interpreter
 
+from allcores.backends.processes import templates
 from allcores.system.portable import PORTABLE
 
 settings.register_profile(
@@ -138,6 +139,11 @@ def pytest_unconfigure() -> None:
 
 
 lock_order.install()
+
+# Nearly all modules of tests import these, which takes each worker that is to call a function of theirs 0.15 s: most of
+# the processor time of a test with a pool. Programs that tests start, and fresh interpreters, have what anybody has.
+# Nothing of multiprocessing or NumPy: workers do something more once that is imported, and tests ask for it.
+templates.imported = ("pytest", "asyncio")
 
 _passed_key = pytest.StashKey[bool]()
 

@@ -37,6 +37,10 @@ END_S = 2.0
 #: seconds that it may take to go once it was killed
 KILLED_END_S = 60.0
 
+#: Modules that it imports besides as it starts. None: what functions need is imported where they are run. Only for our
+#: tests, whose modules all need pytest: that would be imported again in each worker of each pool.
+imported: tuple[str, ...] = ()
+
 #: beginnings of the names of variables that are read by the interpreter as it starts, by its C library, or by what
 #: is commonly loaded with it
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "COVERAGE_", "COV_CORE_")
@@ -66,7 +70,7 @@ class SharedTemplate:
         code = (
             "import sys; sys.flags.safe_path or sys.path.pop(0); "
             f"sys.path.insert(0, {package!r}); from allcores.system import own_imports; sys.path.pop(0); "
-            f"own_imports.install({self.foreign!r}); "
+            f"own_imports.install({self.foreign!r}); {''.join(f'import {name}; ' for name in imported)}"
             f"from allcores.worker.shared_template import run; run({theirs.fileno()})"
         )
         try:
