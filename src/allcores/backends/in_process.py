@@ -19,6 +19,7 @@ from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
 from allcores.transport import chunk_ends
 from allcores.transport.exceptions import add_note
+from allcores.transport.misfits import explain_misfit
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 from allcores.transport.references import OpenFiles
 from allcores.transport.remote_errors import EXITING
@@ -176,6 +177,8 @@ class InProcessWorker:
                     self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
                     send(ended=True)
                     raise
+                if type(error) is TypeError:
+                    explain_misfit(error, chunk.function.style, has_state=bool(self.state))
                 # No name is given to it: the traceback has this frame, and so would hold itself, and the items with it.
                 interrupted = isinstance(error, KeyboardInterrupt)
                 failures.append(self._failure(chunk, position, KeyboardInterrupt() if interrupted else error))

@@ -16,6 +16,7 @@ from allcores.system import procfs, standard_streams
 from allcores.transport import chunk_ends, frames, process_role
 from allcores.transport.chunk_ends import waiting as at_chunk_end
 from allcores.transport.exceptions import TRACEBACK, add_note, pack_error
+from allcores.transport.misfits import explain_misfit
 from allcores.transport.pickling import (
     FUNCTION_UNREAD,
     ITEM_UNREAD,
@@ -117,6 +118,8 @@ class ChunkRunner:
         self._report_ns = 0
         self._process_reset = NoReset() if process_role.in_interpreter() else ProcessReset(notes)
         self.state: tuple[Any, ...] = ()
+        #: how the function of the chunk that runs is called
+        self._style = "one"
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
         #: of functions that return one object again and again, or may
         self._refilled: dict[int, RefilledItems] = {}
@@ -219,6 +222,7 @@ class ChunkRunner:
         self._report_ns = report_us * 1000
         self.prompt = bool(flags & frames.PROMPT)
         style, function, broken = self._functions[number]
+        self._style = style
         if following.values is not None:
             broken = following.set_context() or broken
         try:
@@ -319,6 +323,8 @@ class ChunkRunner:
                 except BaseException as error:
                     if forked:
                         forks.leave(error)
+                    if type(error) is TypeError:
+                        explain_misfit(error, self._style, has_state=bool(self.state))
                     failures.append((position, pack_error(error, skip_frames=_own_frames(error))))
                 position += 1
                 if position & mask:
