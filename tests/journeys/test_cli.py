@@ -129,6 +129,12 @@ def test_a_csv_that_does_not_tell_what_separates_its_fields(run: Run, folder: Pa
     assert "2 fields where the header has 3" in done.err
 
 
+def test_function_and_input_the_wrong_way_round(run: Run) -> None:
+    done = run("run", "numbers.txt", "work.py:double")
+    assert done.code == Exit.USAGE
+    assert "'numbers.txt' names no function: it is a file, and the function comes first" in done.err
+
+
 def test_a_wrong_function_and_a_wrong_input_are_both_told(run: Run) -> None:
     done = run("run", "work.py:duoble", "number.txt")
     assert done.code == Exit.USAGE

@@ -76,7 +76,7 @@ def test_the_code_to_paste_finds_the_function_and_reads_the_input(
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-@pytest.mark.parametrize(("text", "separator"), [("a,b\n1,2\n", None), ("a;b\n1;2\n", None), ("a%b\n1%2\n", "%")])
+@pytest.mark.parametrize(("text", "separator"), [("a,b\n1,2\n", None), ("\ufeffa;b\n1;2\n", None), ("a%b\n1%2\n", "%")])
 def test_the_code_to_paste_separates_the_fields_as_they_were_read(
     text: str, separator: str | None, folder: Path
 ) -> None:

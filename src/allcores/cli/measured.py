@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import math
 import os
@@ -20,6 +21,7 @@ from allcores.cli.paths import check_patterns, matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 from allcores.sinks.destination import check_inputs_survive
 from allcores.sources.compression import compression_of
+from allcores.sources.text import names_read_once
 
 if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
@@ -178,6 +180,8 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], reading: Readin
         ]
     if len(inputs) == 1 and inputs[0] != "-":
         path = inputs[0]
+        if encoding == "utf-8" and _has_mark(path):
+            text = ", encoding='utf-8-sig'"
         suffix = os.path.splitext(path)[1].lower()
         if format == "jsonl" or (format is None and suffix in (".jsonl", ".ndjson")):
             return ["import json", f"items = [json.loads(line) for line in open({path!r}{text})]"]
@@ -189,6 +193,17 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], reading: Readin
         if format == "lines" or (format is None and suffix not in known and not os.path.isdir(path)):
             return [f"items = [line.rstrip('\\n') for line in open({path!r}{text})]"]
     return ["items = ...  # the items of the input"]
+
+
+def _has_mark(path: str) -> bool:
+    """Whether it begins with a byte order mark, as what Excel writes does: no part of the first line, or name."""
+    if names_read_once(path) is not None or os.path.isdir(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    except OSError:
+        return False
 
 
 def check_apart(outputs: Mapping[str, str | None]) -> None:

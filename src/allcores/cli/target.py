@@ -160,6 +160,8 @@ def _form_for(name: str) -> str:
     module, dot, function = name.rpartition(".")
     if name.endswith(".py"):
         return f"which one? {name}:function"
+    if os.path.isfile(name):
+        return "it is a file, and the function comes first (work.py:function), the input behind it"
     if dot and module.replace(".", "").isidentifier() and function.isidentifier():
         return f"did you mean '{module}:{function}'?"
     return FORM
