@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import pool as original
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from tests.process.pool_tasks import fail_on, for_ever, square
+from tests.process.scripts import run
 from tests.process.waiting import PATIENCE_S
 
 import allcores
@@ -90,3 +94,53 @@ def test_how_much_of_a_map_is_left_can_be_read(pool: Pool) -> None:
     with Pool(1) as another:
         done = another.map_async(square, [1, 2])
         assert (done.get(PATIENCE_S), done._number_left) == ([1, 4], 0)
+
+
+def hold(lock: Any, change: Callable[[int], int], table: object) -> None:
+    global _held
+    _held = lock, change, table
+
+
+_held: tuple[Any, Callable[[int], int], object]
+TABLE = object()
+
+
+def use(number: int) -> tuple[int, bool]:
+    with _held[0]:
+        return _held[1](number), _held[2] is TABLE
+
+
+def test_an_initializer_in_a_process_that_is_forked_has_what_it_is_given() -> None:
+    """It is not pickled: a lock of threads, a lambda, and a table that is not to be copied, are there as they are."""
+    context = multiprocessing.get_context("fork")
+    given = threading.Lock(), lambda number: number + 1, TABLE
+    with Pool(1, hold, given, maxtasksperchild=1, context=context) as pool:
+        assert [pool.apply(use, (number,)) for number in (1, 2)] == [(2, True), (3, True)]
+    with pytest.warns(RuntimeWarning, match="start_method='fork'"):
+        executor = allcores.Executor(1, context, functools.partial(hold, given[0]), given[1:])
+    with executor:
+        assert list(executor.map(use, [1, 2])) == [(2, True), (3, True)]
+
+
+FORKED = """
+import multiprocessing, threading
+import allcores
+
+def hold(lock):
+    global held
+    held = lock
+
+def use(number):
+    with held:
+        return number
+
+executor = allcores.Executor(1, multiprocessing.get_context("fork"), hold, (threading.Lock(),))
+with executor:
+    print(list(executor.map(use, [1, 2])))
+"""
+
+
+def test_functions_of_a_script_see_what_an_initializer_binds_in_a_forked_process(tmp_path: Path) -> None:
+    """They are copies, and it is the script's own."""
+    ended = run(FORKED, tmp_path)
+    assert (ended.code, ended.out) == (0, "[1, 2]\n"), ended.err

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from multiprocessing import current_process
-from typing import Any
+from typing import Any, SupportsIndex
 
-from allcores.transport import plain_results, process_role
+from allcores.transport import had_by_fork, plain_results, process_role
 
 #: in names of processes
 _KINDS = {"forkserver": "ForkServer"}
@@ -19,14 +19,21 @@ class WorkerStart:
 
     Attributes:
         like_multiprocessing: A process with other threads is forked without a word, as multiprocessing does it.
+        by_fork: Workers are forked from the program, and have this already.
     """
 
     like_multiprocessing = True
 
     def __init__(self, method: str, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         self.kind = _KINDS.get(method, method.title())
+        self.by_fork = method == "fork"
         self.initializer = initializer
         self.initargs = initargs
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.by_fork:
+            return had_by_fork.had, (had_by_fork.number_of(self),)
+        return super().__reduce_ex__(protocol)
 
     def __call__(self) -> None:
         """Begin."""

@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import Executor as BaseExecutor
+from functools import partial
 from itertools import islice
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar
 
 from allcores.errors import UsageError, WorkerLost
 from allcores.limits import Limits, whole_named
@@ -36,6 +38,7 @@ from allcores.pool.pool import (
 from allcores.system import forks
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide, hiding
+from allcores.transport import had_by_fork, script_globals
 from allcores.transport.references import OpenFiles
 from allcores.transport.refilled_items import as_pulled, call_each
 
@@ -221,9 +224,14 @@ class _Calls:
 class _Initialize:
     """Runs the initializer and drops what it returns: an executor's function gets no extra argument."""
 
-    def __init__(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
+    def __init__(self, initializer: Callable[..., Any], initargs: tuple[Any, ...], *, by_fork: bool) -> None:
         self.initializer = initializer
         self.initargs = initargs
+        #: workers are forked from the program, and have this already
+        self.by_fork = by_fork
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return (_had, (had_by_fork.number_of(self),)) if self.by_fork else super().__reduce_ex__(protocol)
 
     def __call__(self) -> None:
         # As in a worker of ProcessPoolExecutor: records of logging name their process once this is imported.
@@ -237,6 +245,18 @@ class _Initialize:
             # Where ProcessPoolExecutor says it, and in the same words: programs listen there.
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             raise
+
+
+def _had(number: int) -> _Initialize:
+    """In a worker that was forked from the program. Its functions are copies: they are to see what this one binds."""
+    made: _Initialize = had_by_fork.had(number)
+    function: Any = made.initializer
+    while isinstance(function, partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    if isinstance(function, FunctionType):
+        script_globals.arrived(function)
+    return made
 
 
 class _Batch:
@@ -295,7 +315,7 @@ class Executor(BaseExecutor):
                 raise UsageError("max_tasks_per_child is incompatible with the 'fork' start method")
         self._pool = Pool(
             max_workers,
-            setup=_Initialize(initializer, initargs) if initializer is not None else None,
+            setup=_Initialize(initializer, initargs, by_fork=method == "fork") if initializer is not None else None,
             start_method=method,
             limits=Limits(items_per_worker=whole_named("max_tasks_per_child", max_tasks_per_child)),
             observers=self._observers,
