@@ -442,3 +442,16 @@ def test_code_keeps_the_name_of_its_file() -> None:
 def test_the_home_of_cloudpickle_loads_it_late() -> None:
     """Nothing but what needs it pays for cloudpickle."""
     assert "cloudpickle" not in vars(pickling)
+
+
+def test_a_local_of_threads_is_made_anew_with_what_this_thread_has() -> None:
+    """Scripts keep connections in one; another process has threads, and connections, of its own."""
+    mine = threading.local()
+    mine.name = "here"
+
+    def name() -> tuple[str, bool]:
+        return mine.name, hasattr(mine, "connection")
+
+    there = loads(dumps(name))
+    mine.name, mine.connection = "changed", 1
+    assert there() == ("here", False)
