@@ -144,3 +144,14 @@ def test_functions_of_a_script_see_what_an_initializer_binds_in_a_forked_process
     """They are copies, and it is the script's own."""
     ended = run(FORKED, tmp_path)
     assert (ended.code, ended.out) == (0, "[1, 2]\n"), ended.err
+
+
+def start_method() -> str:
+    return multiprocessing.get_start_method()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_what_a_worker_starts_is_started_as_it_was(method: str) -> None:
+    """A task that needs "spawn" for its own processes has it, as in the original."""
+    with Pool(1, context=multiprocessing.get_context(method)) as pool:
+        assert pool.apply(start_method) == method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from multiprocessing import current_process
+from multiprocessing import current_process, set_start_method
 from typing import Any, SupportsIndex
 
 from allcores.transport import had_by_fork, plain_results, process_role
@@ -26,6 +26,7 @@ class WorkerStart:
 
     def __init__(self, method: str, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         self.kind = _KINDS.get(method, method.title())
+        self.method = method
         self.by_fork = method == "fork"
         self.initializer = initializer
         self.initargs = initargs
@@ -38,6 +39,8 @@ class WorkerStart:
     def __call__(self) -> None:
         """Begin."""
         plain_results.only_plain()
+        # What a worker starts by itself is started in that way, too.
+        set_start_method(self.method, force=True)
         current_process().name = f"{self.kind}PoolWorker-{process_role.place()}"
         if self.initializer is not None:
             self.initializer(*self.initargs)
