@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.process.waiting import PATIENCE_S, wait_until
 
-from allcores import Pool, UsageError
+from allcores import Limits, Pool, UsageError
 from allcores.pool.many_calls import begin_calls
 from allcores.transport.references import OpenFiles, Reference
 
@@ -149,3 +149,31 @@ def test_a_call_that_nobody_would_begin_is_an_error() -> None:
         future: Any = pool.submit(nested, 2, waits=False)
         while future != "done":
             future = future.result(PATIENCE_S)
+
+
+@pytest.mark.parametrize("forms", [("map", "map"), ("call", "call"), ("call", "map")])
+def test_threads_whose_tasks_wait_for_each_other_are_told(forms: tuple[str, str]) -> None:
+    """Each item would begin when one of the tasks that wait for it has ended. Once one does, the other can."""
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+
+    def outer(form: str) -> Any:
+        both.wait()
+        return list(pool.imap(same, [form])) if form == "map" else [pool.submit(same, form).result()]
+
+    def use(form: str) -> None:
+        try:
+            found.extend(pool.map(outer, [form]))
+        except UsageError as error:
+            told.append(str(error))
+
+    found: list[Any] = []
+    told: list[str] = []
+    with Pool(backend="serial", limits=Limits(depth=2)) as pool:
+        threads = [threading.Thread(target=use, args=(form,), daemon=True) for form in forms]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+    assert len(told) + len(found) == 2
+    assert told and all("a pool of its own" in each for each in told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.shared_value import SharedValue
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 #: Finished items are reported at least this often, ns.
 REPORT_NS = 20_000_000
+
+
+class AwaitedCall(NamedTuple):
+    """A call that a task waits for, for as long as that takes; like a bell, it is expected to end that."""
+
+    is_done: Callable[[], bool]
+
+    @property
+    def expected(self) -> bool:
+        """It has no outcome yet."""
+        return not self.is_done()
 
 
 class InProcessBackend:

@@ -15,7 +15,7 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
 from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, is_in_task_of, task_of
-from allcores.backends.in_process import InProcessBackend, InProcessWorker
+from allcores.backends.in_process import AwaitedCall, InProcessBackend, InProcessWorker
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError, UsageError
 from allcores.scheduler.map_state import Chunk
@@ -53,8 +53,10 @@ class SerialBackend(InProcessBackend):
         self._chunks: deque[Chunk] = deque()
         #: threads that run a chunk, once for each
         self._running: list[int] = []
-        #: what wakes those that wait for a call which cannot be begun before others end what they run
+        #: what wakes those that wait for what cannot be begun before others end what they run
         self._wakers: list[LockType] = []
+        #: what threads that run a task wait for meanwhile, without end
+        self._awaited: dict[int, Bell | AwaitedCall] = {}
 
     def start(self, host: Host) -> None:
         self._host = host
@@ -104,10 +106,9 @@ class SerialBackend(InProcessBackend):
                 return True
             if self._has_failed:
                 return False
-        chunk = self._next_chunk()
+        this = threading.get_ident()
+        chunk = self._begin_chunk(this)
         if chunk is not None:
-            this = threading.get_ident()
-            self._running.append(this)
             try:
                 with task_of(host, in_process_worker.state):
                     in_process_worker.run(chunk, self._report)
@@ -144,11 +145,14 @@ class SerialBackend(InProcessBackend):
         self._is_set_up = True
         return None
 
-    def _next_chunk(self) -> Chunk | None:
-        try:
+    def _begin_chunk(self, this: int) -> Chunk | None:
+        """The next chunk, which this thread runs from now on; nobody sees it with nobody."""
+        assert self._host is not None
+        with self._host.lock:
+            if not self._chunks:
+                return None
+            self._running.append(this)
             return self._chunks.popleft()
-        except IndexError:  # also where another thread was quicker
-            return None
 
     def _has_nothing_to_begin(self, in_process_worker: InProcessWorker) -> bool:
         """What waits was stopped before it was begun: it comes to its end without a setup."""
@@ -172,23 +176,42 @@ class SerialBackend(InProcessBackend):
                     return
                 if self.pump():
                     continue
-                if until_ns is None and self._is_stuck(done):
-                    raise UsageError(STUCK)
-                waker.acquire(timeout=_left_s(until_ns, self.pump_due_ns()))
+                self._sleep(waker, AwaitedCall(done) if until_ns is None else None, until_ns)
         finally:
             self._wakers.remove(waker)
             # Of a future, to whose failure the traceback may belong that has this frame.
             del done, chunk
 
-    def _is_stuck(self, there: Callable[[], bool]) -> bool:
-        """This thread is in a task, and nobody but it could begin what it waits for."""
-        host = self._host
-        if host is None or not is_in_task_of(host) or self._chunks:
+    def _sleep(self, waker: LockType, awaited: Bell | AwaitedCall | None, until_ns: int | None) -> None:
+        """Wait to be woken, or for an attempt to be due.
+
+        Args:
+            waker: What is released.
+            awaited: What this thread waits for, if without end.
+            until_ns: When to look again.
+
+        Raises:
+            UsageError: In a task: nobody would ever begin what this thread, and all that run tasks, wait for.
+        """
+        host, this = self._host, threading.get_ident()
+        assert host is not None
+        try:
+            with host.lock:
+                if awaited is not None and is_in_task_of(host):
+                    self._awaited[this] = awaited
+                    if self._is_stuck():
+                        raise UsageError(STUCK)
+            waker.acquire(timeout=_left_s(until_ns, self.pump_due_ns()))
+        finally:
+            self._awaited.pop(this, None)
+
+    def _is_stuck(self) -> bool:
+        """Nothing can be begun, and all that run a task wait for what begins when one of these ends; with the lock."""
+        assert self._host is not None
+        if self._chunks or self._host.waiting_for_time:
             return False
-        with host.lock:
-            if self._chunks or host.waiting_for_time or there():
-                return False
-            return {*self._running} == {threading.get_ident()}
+        waits = [self._awaited.get(thread) for thread in {*self._running}]
+        return all(each is not None and each.expected for each in waits)
 
     def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
         host = self._host
@@ -199,14 +222,11 @@ class SerialBackend(InProcessBackend):
         waker.acquire()
         self._wakers.append(waker)
         try:
-            if self._is_stuck(wanted):
-                raise UsageError(STUCK)
             with host.lock:
                 if wanted() or self._chunks:
                     return True
                 bell.expect(partial(_release, waker))
-            until_ns = monotonic_ns() + int(seconds * 1e9)
-            waker.acquire(timeout=_left_s(until_ns, self.pump_due_ns()))
+            self._sleep(waker, bell, monotonic_ns() + int(seconds * 1e9))
         finally:
             self._wakers.remove(waker)
         return True

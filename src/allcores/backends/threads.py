@@ -10,10 +10,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
 
 from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, is_in_task_of, task_of
-from allcores.backends.in_process import InProcessBackend, InProcessWorker
+from allcores.backends.in_process import AwaitedCall, InProcessBackend, InProcessWorker
 from allcores.backends.minded import MindedBackend
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError, UsageError, WorkerLost
@@ -36,16 +35,6 @@ from allcores.system.clock import monotonic_ns
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
-
-
-class _Call(NamedTuple):
-    """A call that a task waits for, for as long as that takes; like a bell, it is expected to end that."""
-
-    is_done: Callable[[], bool]
-
-    @property
-    def expected(self) -> bool:
-        return not self.is_done()
 
 
 class _Worker:
@@ -73,7 +62,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
         self._alarm: SimpleQueue[None] = SimpleQueue()
         #: what ends the wait of tasks for items of this very pool, by their threads; with the host's lock
-        self._awaited: dict[int, Bell | _Call] = {}
+        self._awaited: dict[int, Bell | AwaitedCall] = {}
 
     def start(self, host: Host) -> None:
         self._start_minder(host)
@@ -187,10 +176,10 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         if until_ns is None and host is not None and is_in_task_of(host):
             with host.lock:
                 if not done():
-                    self._await(_Call(done))
+                    self._await(AwaitedCall(done))
         super().attend(chunk, until_ns, done)
 
-    def _await(self, what: Bell | _Call) -> None:
+    def _await(self, what: Bell | AwaitedCall) -> None:
         """This thread, in a task, is about to wait for items of this very pool; with the host's lock held.
 
         Raises:
