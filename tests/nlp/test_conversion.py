@@ -242,3 +242,26 @@ def test_the_command(warm: Interpreter, tmp_path: Path) -> None:
     ):
         done = warm.run("chat", "convert", *arguments, folder=tmp_path)
         assert done.code == 2 and message in done.err and not (tmp_path / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("document", "wanted"),
+    [
+        (
+            {"messages": None, "conversations": [{"from": None, "value": None, "role": "user", "content": "a"}]},
+            {"messages": [{"role": "user", "content": "a"}]},
+        ),
+        (
+            {"text": "<|im_start|>user\na<|im_end|>\n", "messages": None, "conversations": None},
+            {"messages": [{"role": "user", "content": "a"}]},
+        ),
+        (
+            {"messages": [], "conversations": [{"from": "human", "value": "a"}]},
+            {"messages": [{"role": "user", "content": "a"}]},
+        ),
+    ],
+)
+def test_columns_of_other_forms_may_be_null(document: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """As a library writes rows of several forms: all columns in each."""
+    found = convert(document, "openai").document
+    assert found["messages"] == wanted["messages"]

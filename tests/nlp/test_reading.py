@@ -96,6 +96,24 @@ def test_sharegpt_speaks_of_the_same_roles() -> None:
 
 
 @pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"messages": None, "conversations": [{"from": "human", "value": "a"}], "id": None}, [("user", "a")]),
+        ({"messages": [], "conversations": [{"from": "human", "value": "a"}]}, [("user", "a")]),
+        ({"messages": [{"role": "user", "content": "a"}], "conversations": None, "text": None}, [("user", "a")]),
+        ({"conversations": [{"from": None, "value": None, "role": "user", "content": "a"}]}, [("user", "a")]),
+        ({"text": None, "content": "a", "speaker": None, "role": "user", "messages": None}, [("user", "a")]),
+        ({"text": "a", "speaker": {"id": None, "name": "Ann"}}, [("Ann", "a")]),
+    ],
+)
+def test_what_is_null_is_not_there(document: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    """Who writes rows of several forms with one library has all columns in each."""
+    rows = of(document)
+    assert [(row["speaker"], row["text"]) for row in rows] == found
+    assert [row.get("error") for row in rows] == [None]
+
+
+@pytest.mark.parametrize(
     ("document", "error"),
     [
         ([], "reading: a JSON object is expected here, not a list"),

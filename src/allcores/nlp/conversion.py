@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from allcores.errors import UsageError
-from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of
+from allcores.nlp.reading.formats import ROLES, BadMessage, first_of, kind_of
 from allcores.sources.text import json_value
 from allcores.system.tracebacks import hiding
 
@@ -93,18 +93,20 @@ def as_openai(document: Any) -> dict[str, Any]:
     """
     if not isinstance(document, dict):
         raise BadMessage(f"a conversation is an object, not {kind_of(document)}")
-    for key, read in (("messages", _openai_turn), ("conversations", None)):
-        if key in document:
-            turns = document[key]
-            if not isinstance(turns, list) or not turns:
-                raise BadMessage(f"{key!r} is {'empty' if turns == [] else kind_of(turns)}, and no list of messages")
-            head = {name: value for name, value in document.items() if name != key}
-            if read is not None:
-                return {**head, "messages": [read(number, turn) for number, turn in enumerate(turns)]}
-            return _from_sharegpt(head, turns)
+    there = [key for key in ("messages", "conversations") if key in document]
+    key = next((key for key in there if document[key] not in (None, [])), None)
     text = document.get("text")
-    if isinstance(text, str) and text.lstrip().startswith("<|im_start|>"):
+    if key is None and isinstance(text, str) and text.lstrip().startswith("<|im_start|>"):
         return {**{name: value for name, value in document.items() if name != "text"}, "messages": _from_chatml(text)}
+    if there:
+        key = key or there[0]
+        turns = document[key]
+        if not isinstance(turns, list) or not turns:
+            raise BadMessage(f"{key!r} is {'empty' if turns == [] else kind_of(turns)}, and no list of messages")
+        head = {name: value for name, value in document.items() if name != key}
+        if key == "messages":
+            return {**head, "messages": [_openai_turn(number, turn) for number, turn in enumerate(turns)]}
+        return _from_sharegpt(head, turns)
     raise BadMessage("it is no conversation: it has neither 'messages' nor 'conversations', nor a text of ChatML")
 
 
@@ -203,12 +205,13 @@ def _from_sharegpt(head: dict[str, Any], turns: list[Any]) -> dict[str, Any]:
     for number, turn in enumerate(turns):
         if not isinstance(turn, dict):
             raise BadMessage(f"turn {number} is {kind_of(turn)}, and no object")
-        by = next((name for name in ("from", "role", "user") if name in turn), "from")
-        at = next((name for name in ("value", "content", "text") if name in turn), "value")
+        by = first_of(turn, ("from", "role", "user")) or "from"
+        at = first_of(turn, ("value", "content", "text")) or "value"
         speaker, value = turn.get(by), turn.get(at)
         if not isinstance(speaker, str) or not isinstance(value, str):
             raise BadMessage(f"turn {number} has no 'from' and 'value' that are text")
-        own = (by, at, "role", "content", "tool_calls", "joins")
+        empty = [name for name in ("from", "user", "value", "text") if name in turn and turn[name] is None]
+        own = (by, at, "role", "content", "tool_calls", "joins", *empty)
         role = turn.get("role") if by == "from" else None
         message = {
             "role": role if isinstance(role, str) else ROLES.get(speaker.lower(), speaker),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of, turns_key, utterance
+from allcores.nlp.reading.formats import ROLES, BadMessage, first_of, kind_of, turns_key, utterance
 from allcores.sources.text import json_value
 
 OPENAI_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -126,7 +126,7 @@ def name_of_talk(document: Any) -> str | None:
     """The name of a document that is a conversation, if it has one."""
     if not isinstance(document, dict) or turns_key(document) is None:
         return None
-    name = next((document[key] for key in ("id", "conversation_id", "uuid") if key in document), None)
+    name = document.get(first_of(document, ("id", "conversation_id", "uuid")) or "id")
     return str(name) if isinstance(name, (str, int)) and not isinstance(name, bool) and name != "" else None
 
 
@@ -333,12 +333,12 @@ class _Conversation:
                 yield self.finding(number, "message-object", f"the message is {kind_of(turn)}")
                 before = None
                 continue
-            speaker = next((turn[key] for key in ("from", "role") if key in turn), None)
+            speaker = turn.get(first_of(turn, ("from", "role")) or "from")
             role = ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
             if role is None:
                 what = "it has no 'from'" if speaker is None else f"'from' is {speaker!r:.40}"
                 yield self.finding(number, "speaker-known", what)
-            value = next((turn[key] for key in ("value", "content") if key in turn), None)
+            value = turn.get(first_of(turn, ("value", "content")) or "value")
             if not isinstance(value, str):
                 what = "it has no 'value'" if value is None else f"its 'value' is {kind_of(value)}"
                 yield self.finding(number, "content-type", what)

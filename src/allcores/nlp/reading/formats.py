@@ -14,14 +14,14 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from allcores.limits import plain_number
 from allcores.nlp.records import Record, id_of, is_record, new_record, well_formed
 from allcores.sources.text import json_value
 
-#: field -> names under which it is found, the first that is there counts
+#: field -> names under which it is found, the first that has something counts
 NAMES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "content", "message", "body", "utterance", "value"),
     "id": ("id", "message_id", "utterance_id", "uuid"),
@@ -48,6 +48,20 @@ _WHOLE = 1 << 53
 
 class BadMessage(Exception):
     """A document or a message is not of its form; the text says what is wrong."""
+
+
+def first_of(document: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """The first of some names under which there is something; else, of those that are there, the first.
+
+    Who writes rows of several forms with one library has all columns in each: null under the names of the other form.
+    """
+    there: str | None = None
+    for name in names:
+        if name in document:
+            if document[name] is not None:
+                return name
+            there = there or name
+    return there
 
 
 def records_of(
@@ -80,10 +94,12 @@ def turns_key(document: Mapping[str, Any], names: Mapping[str, str] | None = Non
     if (names or {}).get("text"):
         return None
     has_text = any(isinstance(document.get(name), str) for name in NAMES["text"])
-    for key in ("messages", "conversations"):
-        if key in document and not (has_text and not isinstance(document[key], list)):
-            return key
-    return None
+    keys = [
+        key
+        for key in ("messages", "conversations")
+        if key in document and not (has_text and not isinstance(document[key], list))
+    ]
+    return next((key for key in keys if document[key] not in (None, [])), keys[0] if keys else None)
 
 
 def utterance(
@@ -94,7 +110,7 @@ def utterance(
     found: dict[str, Any] = {}
     for field in NAMES:
         own = (names or {}).get(field)
-        name = own if own is not None else next((each for each in NAMES[field] if each in document), None)
+        name = own if own is not None else first_of(document, NAMES[field])
         found[field] = None if name is None else document.get(name)
     trouble: list[str] = []
     for field, read in (
@@ -144,9 +160,8 @@ def _is_missing(value: Any) -> bool:
 def _conversation(
     document: Mapping[str, Any], turns: Any, key: str, read: Any, file: str, line: int, own: str
 ) -> Iterator[Record]:
-    talk = next((document[name] for name in ("id", "conversation_id", "uuid") if name in document), None)
     try:
-        name = _name(talk)
+        name = _name(_value_of(document, ("id", "conversation_id", "uuid")))
     except BadMessage:
         name = None
     name = own if name is None else name
@@ -200,13 +215,19 @@ def _parts(content: list[Any]) -> Iterator[str]:
 
 
 def _sharegpt(turn: Mapping[str, Any]) -> tuple[str | None, str]:
-    speaker = next((turn[name] for name in ("from", "role", "user") if name in turn), None)
+    speaker = _value_of(turn, ("from", "role", "user"))
     if not isinstance(speaker, str):
         raise BadMessage("has no 'from'" if speaker is None else f"has a 'from' that is {kind_of(speaker)}, not text")
-    value = next((turn[name] for name in ("value", "content", "text") if name in turn), None)
+    value = _value_of(turn, ("value", "content", "text"))
     if not isinstance(value, str):
         raise BadMessage("has no 'value'" if value is None else f"has a 'value' that is {kind_of(value)}, not text")
     return ROLES.get(speaker.lower(), well_formed(speaker)), well_formed(value)
+
+
+def _value_of(document: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """See `first_of`; None if there is nothing."""
+    name = first_of(document, names)
+    return None if name is None else document[name]
 
 
 def _text(value: Any) -> str:
@@ -231,7 +252,7 @@ def _name(value: Any) -> str | None:
 def _speaker(value: Any) -> str | None:
     """Of some, an object that has a name: ConvoKit's speaker, or an author with a role."""
     if isinstance(value, dict):
-        value = next((value[name] for name in ("id", "name", "role") if name in value), None)
+        value = _value_of(value, ("id", "name", "role"))
     return _name(value)
 
 
