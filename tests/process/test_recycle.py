@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 from tests.process import crimes
 from tests.process.waiting import Watcher, wait_full_strength
 
 from allcores import Kind, Limits, Pool, events
+from allcores.backends.processes import receiver
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,18 @@ def test_an_unordered_endless_stream_over_short_lives() -> None:
         values = list(itertools.islice(stream, 60))
         stream.close()
     assert len(set(values)) == 60
+
+
+@pytest.mark.parametrize("method", ["template", "spawn"])
+def test_a_worker_that_is_slow_to_end_has_closed_no_pipe(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is told as what it is, also where the machine is so busy that its pipe has ended long before."""
+    monkeypatch.setattr(receiver, "LINGER_S", 0.0)
+    ended: list[str] = []
+    with Pool(
+        1,
+        start_method=method,
+        limits=Limits(items_per_worker=1),
+        observers=[lambda event: ended.append(event.reason) if isinstance(event, events.WorkerEnded) else None],
+    ) as pool:
+        assert pool.map(abs, range(5)) == list(range(5))
+    assert ended and not [reason for reason in ended if "pipe" in reason]

@@ -23,7 +23,7 @@ from allcores.backends.processes.exit_report import lost, too_large
 from allcores.backends.processes.launchers import BORN, DIED, PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
 from allcores.backends.processes.preload import NOTICES, Preload
 from allcores.backends.processes.receiver import Found, ProcessEnded, Receiver
-from allcores.backends.processes.worker_table import WorkerTable
+from allcores.backends.processes.worker_table import PIPE_CLOSED, WorkerTable
 from allcores.errors import BrokenPool, SetupError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
@@ -235,7 +235,10 @@ class Exits:
             self._has_setup or (self._preload is not None and self._preload.per_worker)
         )
         oom_killed = False
-        if assignment is not None and (not assignment.leaving or assignment.holds_work):
+        if assignment is None or (assignment.leaving and not assignment.holds_work):
+            if connection.reason == PIPE_CLOSED:  # by its end, which took long: it is reaped late on a busy machine
+                connection.reason = None
+        else:
             oom_killed = self._oom_killed()
             chunk = assignment.chunk
             if preparing and assignment.first is not None and assignment.first.done < len(assignment.first.items):

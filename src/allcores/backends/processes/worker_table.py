@@ -33,6 +33,8 @@ from allcores.transport.surroundings import Surroundings
 #: Most bytes of a fatal signal's stack that are read.
 NOTES_BYTES = 16_384
 
+#: why a worker is ended whose pipe has come to its end, and which lives
+PIPE_CLOSED = "the task closed its pipe"
 #: pause between two looks whether a worker that is to end is stopped, ns
 STOPPED_LOOK_NS = 100_000_000
 #: in place of a signal: it was sent SIGKILL, and its end is yet to be told
@@ -333,7 +335,7 @@ class WorkerTable:
                     self._look_later(worker)
             elif connection.pid:
                 if connection.ended and connection.reason is None:
-                    connection.reason = "the task closed its pipe"
+                    connection.reason = PIPE_CLOSED
                 posix.end_group(connection.pid, number)
                 self._look_later(worker, killed=True)
             else:
