@@ -129,6 +129,15 @@ def test_a_csv_that_does_not_tell_what_separates_its_fields(run: Run, folder: Pa
     assert "2 fields where the header has 3" in done.err
 
 
+def test_what_a_worker_was_lost_to_is_told_in_a_sentence(run: Run, folder: Path) -> None:
+    (folder / "work.py").write_text("import os\n\ndef gone(x):\n    os._exit(3)\n")
+    done = run("run", "work.py:gone", "numbers.txt", "--workers", "1")
+    assert done.code == Exit.STOPPED
+    (line,) = [line for line in done.err.splitlines() if line.startswith("allcores: ")]
+    assert line.startswith("allcores: stopped: Worker 1 exited with code 3 while running items[0] ('0')")
+    assert line.endswith("ends its process; --on-error skip or record would go on")
+
+
 def test_function_and_input_the_wrong_way_round(run: Run) -> None:
     done = run("run", "numbers.txt", "work.py:double")
     assert done.code == Exit.USAGE

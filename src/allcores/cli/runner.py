@@ -356,7 +356,9 @@ class Runner:
 
     def stop_at(self, outcome: Outcome[str]) -> None:
         """An item has failed, and that ends the run."""
-        sentence = f"stopped at {example_text(outcome)}"
+        # What has become of a worker is a sentence of its own, which names the item.
+        own = outcome.kind is not Kind.FAILED
+        sentence = f"stopped{':' if own else ' at'} {example_text(outcome).removesuffix('.')}"
         if not isinstance(outcome.error, BatchError):
             sentence += f"; {self.way_on}"
         self.ending = RunExit(Exit.STOPPED, sentence, remote_traceback(outcome.error) or "")
