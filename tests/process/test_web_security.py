@@ -475,6 +475,10 @@ def test_the_app_may_say_who_is_who(tmp_path: Path) -> None:
         assert client.post("/submit/square", data={"argument.n": "3", "_csrf": csrf_of(client)}).status_code == 403
 
 
+async def who_is_it(request: flask.Request) -> None:
+    """No function that a page could ask."""
+
+
 def test_settings_that_make_no_sense() -> None:
     for key, value, part in (
         ("ALLCORES_URL_PREFIX", "jobs", "begins with a slash"),
@@ -483,6 +487,7 @@ def test_settings_that_make_no_sense() -> None:
         ("ALLCORES_TOKENS", {"x": {"token": "t", "role": "boss"}}, "viewer, operator or admin"),
         ("ALLCORES_MAX_BODY_BYTES", "1", "a number"),
         ("ALLCORES_AUTHORIZE", "me", "a function"),
+        ("ALLCORES_AUTHORIZE", who_is_it, "is async, a call of it does nothing by itself"),
         ("ALLCORES_TOKEN", 123, "put quotes around it"),
         ("ALLCORES_TOKEN", "secret ", "without blanks"),
         ("ALLCORES_TOKENS", ["x"], "is a dictionary"),

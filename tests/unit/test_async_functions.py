@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from allcores import Executor, Pipeline, Pool, UsageError
+from allcores.frames.groups import check_on_error
 from allcores.system.async_functions import close_unawaited, is_async
 
 
@@ -84,6 +85,7 @@ GIVEN: dict[str, Callable[[Pool, Path], Any]] = {
     "filter": lambda pool, folder: Pipeline().filter(later),
     "flat_map": lambda pool, folder: Pipeline().flat_map(each),
     "on_error": lambda pool, folder: Pipeline().map(now, on_error=later),
+    "on_error of frames": lambda pool, folder: check_on_error(later),
     "key": lambda pool, folder: Pipeline().group_by(later),
     "scan": lambda pool, folder: Pipeline().scan(later, 0),
     "weight": lambda pool, folder: Pipeline().batch(2, by=later),

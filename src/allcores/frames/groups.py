@@ -12,6 +12,7 @@ from allcores.limits import ON_ERROR
 from allcores.pool import arguments
 from allcores.pool.default_pool import using
 from allcores.pool.pool import Pool, is_forked
+from allcores.system.async_functions import check_not_async
 from allcores.system.tracebacks import hide
 from allcores.transport.remote_errors import as_raised
 
@@ -40,6 +41,7 @@ def check_on_error(on_error: OnError) -> None:
             f"on_error={on_error!r} must be 'raise', 'skip', or a function of what failed and its error that gives the "
             "result to go on with."
         )
+    check_not_async(on_error, "on_error")
 
 
 class Grouped(Protocol):

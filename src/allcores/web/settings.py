@@ -10,6 +10,7 @@ from typing import Any
 import flask
 
 from allcores.errors import UsageError
+from allcores.system.async_functions import check_not_async
 
 #: key -> default; each may be given as `app.config.from_prefixed_env()` reads it, too
 DEFAULTS: dict[str, Any] = {
@@ -83,6 +84,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     authorize = config["ALLCORES_AUTHORIZE"]
     if authorize is not None and not callable(authorize):
         raise UsageError("ALLCORES_AUTHORIZE is a function from the request to a User (or None), or is left out.")
+    check_not_async(authorize, "ALLCORES_AUTHORIZE")
     poll = _number(config, "ALLCORES_POLL_SECONDS", 0.2)
     return Settings(
         store=config["ALLCORES_STORE"],
