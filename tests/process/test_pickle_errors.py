@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import functools
 import os
 import pickle
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 from tests.process import crimes, scripts
+from tests.process.waiting import PATIENCE_S
 
-from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited, WorkerLost
+from allcores import Executor, Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited, WorkerLost
 from allcores.outcome import Outcome
 from allcores.scheduler.timeouts import Timeouts
 from allcores.scheduler.timers import Timer
@@ -438,3 +440,24 @@ def test_an_item_that_exits_as_it_is_pickled_says_so(pool: Pool) -> None:
     first, second = pool.outcomes(crimes.run_any, [1, Exits("raise")])
     assert first.ok and isinstance(second.error, NotPicklable)
     assert "items[1] cannot be pickled" in str(second.error) and "SystemExit: 3" in str(second.error)
+
+
+class Owner:
+    """Has a pool, as objects of programs do, and hands it a method of its own."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+    def work(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("kind", [Pool, Executor])
+def test_a_pool_that_is_to_travel_says_what_to_do(kind: Any) -> None:
+    """It is neither pickled nor copied: there would be two that end the same workers."""
+    with kind(1) as pool:
+        for send in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(pickle.PicklingError, match="make another one there"):
+                send(pool)
+        with pytest.raises(NotPicklable, match=r"work\.__self__\.pool is an allcores\."):
+            pool.submit(Owner(pool).work, 1).result(PATIENCE_S)

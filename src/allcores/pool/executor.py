@@ -19,9 +19,9 @@ from functools import partial
 from itertools import islice
 from threading import get_ident
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, SupportsIndex, TypeVar
 
-from allcores.errors import UsageError, WorkerLost
+from allcores.errors import NotPicklable, UsageError, WorkerLost
 from allcores.limits import Limits, whole_named
 from allcores.pool.call_future import CallFuture
 from allcores.pool.executor_errors import as_broken, translated
@@ -423,6 +423,9 @@ class Executor(BaseExecutor):
     def kill_workers(self) -> None:
         """Like `terminate_workers`, by SIGKILL."""
         self._end_workers("kill_workers", at_once=True)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("an executor cannot travel to another process, nor be copied: make another one there")
 
     def _end_workers(self, how: str, *, at_once: bool) -> None:
         if is_of_this_process(self._pool):

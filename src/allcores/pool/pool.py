@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import CLUSTERS, open_backend
@@ -328,6 +328,9 @@ class Pool(ActorMethods, MapMethods, Sharing):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("a pool cannot travel to another process, nor be copied: make another one there")
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else self._backend
