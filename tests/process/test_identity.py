@@ -55,7 +55,7 @@ def told(loaded: Any, _: int) -> tuple[Any, ...]:
 def test_a_preload_function_is_in_a_child_of_the_program() -> None:
     """It is in the template, whose copies have names of their own."""
     program = ("MainProcess", os.getpid())
-    with Pool(1, preload=who, name="mine") as pool:
+    with Pool(1, preload=who, name="mine", start_method="template") as pool:
         assert pool.map(told, [0]) == [
             ((False, "mine-preload", (), program), (False, "mine-worker-1", (1,), program)),
         ]
