@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -80,3 +82,33 @@ def test_a_function_that_is_kept_is_that_function() -> None:
     kept = functools.cache(plain)
     kept(1)
     assert fingerprint_of_function(kept) == fingerprint_of_function(plain)
+
+
+class Called:
+    """What can be called."""
+
+    def __call__(self, item: object) -> object:
+        return item
+
+
+def test_source_that_other_threads_parse_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.11 fails by chance then, and the run with it, or it was another one when it is resumed."""
+    getsource, tries = inspect.getsource, itertools.count(1)
+
+    def failing(subject: Any) -> str:
+        if next(tries) % 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=54, after=47)")
+        return getsource(subject)
+
+    wanted = fingerprint_of_function(Called())
+    monkeypatch.setattr(inspect, "getsource", failing)
+    assert fingerprint_of_function(Called()) == wanted
+    assert next(tries) > 3
+
+
+def test_source_that_is_being_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(subject: Any) -> str:
+        raise SyntaxError
+
+    monkeypatch.setattr(inspect, "getsource", failing)
+    assert fingerprint_of_function(Called()) is not None

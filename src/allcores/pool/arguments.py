@@ -8,6 +8,7 @@ from typing import Any
 
 from allcores.errors import UnknownOption, UsageError
 from allcores.system.async_functions import check_not_async
+from allcores.system.inspecting import inspected
 from allcores.system.option_words import OTHER_WORDS, WORDS_FOR_WORKERS, close_to
 
 #: options of the methods that a pool does not have
@@ -100,7 +101,7 @@ def _check(method: Callable[..., Any], fn: Callable[..., Any], constants: dict[s
     import inspect
 
     try:
-        parameters = list(inspect.signature(fn).parameters.values())
+        parameters = list(inspected(inspect.signature, fn).parameters.values())
     except (TypeError, ValueError):
         # Nothing is known of it: what looks like an option is one.
         parameters = None

@@ -16,6 +16,7 @@ from allcores.sinks.many_rows import is_many
 from allcores.sources.chain import facts_of, parts_of
 from allcores.sources.digest import item_digest
 from allcores.system import main_module
+from allcores.system.inspecting import inspected
 from allcores.system.object_state import LRU_CACHE, attributes, held_around
 
 #: characters of an argument that are shown as they are
@@ -188,8 +189,8 @@ def _module(function: Any) -> str:
 
 def _source_hash(function: Any) -> str | None:
     try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
+        text = inspected(inspect.getsource, function)
+    except (OSError, TypeError, SyntaxError):  # of a file that is being changed, the last
         code = getattr(function, "__code__", None)
         if code is None:
             return None
