@@ -154,7 +154,7 @@ class AdmissionControl:
         held = (chunk for worker_state in state.worker_states.values() for chunk in worker_state.chunks)
         # What is requeued stands in front: where there is one, it is soon found.
         pending = (chunk for map_state in state.maps.values() for chunk in map_state.pending if not chunk.cancelled)
-        chunks = itertools.chain(held, pending, state.timers.retries())
+        chunks = itertools.chain(held, state.timers.retries(), pending)
         return any(chunk.preempted >= MAX_PREEMPTIONS for chunk in chunks)
 
     def wake_all(self) -> None:

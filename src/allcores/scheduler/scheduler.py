@@ -21,6 +21,7 @@ from allcores.outcome import Kind
 from allcores.scheduler.admission import AdmissionControl
 from allcores.scheduler.input_demand import InputDemand, is_short
 from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
 from allcores.scheduler.messages import Kill, Results, Revoke, Send, WorkerGone, WorkerProgress
 from allcores.scheduler.segment import Segment
 from allcores.scheduler.settlement import Settlement
@@ -333,7 +334,8 @@ class Scheduler:
         if event.leaving:
             self.fill(now)
         if event.ended or event.leaving:
-            if state.some_alone:
+            if state.some_alone and chunk.preempted >= MAX_PREEMPTIONS:
+                # It may have been the last of them. To look for others takes time in proportion to what is pending.
                 self.admission.update()
             self.assign(now)
 
