@@ -91,11 +91,11 @@ def test_too_few_results_end_the_command(run: Run, folder: Path, words: tuple[st
     """Whatever becomes of items that fail: it is the function that is wrong."""
     done = run("work.py:short", "numbers.txt", "--batch", "16", "--on-error", on_error, *words)
     assert done.code == Exit.STOPPED, done.err
-    # Of 16 and 14 items; which of the two is the first to be done is not known.
-    assert re.search(
-        r"short\(\) was given a batch of (16 items, and returned list of 15|14 items, and returned list of 13)",
-        done.err,
-    )
+    # Of 16 or 14 items, whichever is done first; of fewer where a busy machine has stopped the reader of the file.
+    told = re.search(r"short\(\) was given a batch of (\d+) items?, and returned list of (\d+)", done.err)
+    assert told is not None, done.err
+    given, returned = map(int, told.groups())
+    assert returned == given - 1 and given <= 16
     assert "Traceback" not in done.err
     assert not (folder / "out.jsonl").exists()
 
