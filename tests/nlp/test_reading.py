@@ -221,6 +221,13 @@ def test_csv_with_quotes_lines_and_ragged_rows(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["missing.csv", "missing"])
+def test_a_file_that_is_not_there_is_told_as_such(tmp_path: Path, name: str) -> None:
+    """Whatever its suffix would say."""
+    with pytest.raises(UsageError, match="No such file"):
+        ChatSource(tmp_path / name)
+
+
 def test_csv_whose_fields_semicolons_separate(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text('text;id\n"a;b";1\nc,d;2\n')
     assert [row["text"] for row in read(tmp_path / "c.csv")] == ["a;b", "c,d"]
@@ -346,6 +353,7 @@ def test_several_files_and_patterns_in_order(tmp_path: Path) -> None:
     assert [row["file"] for row in read(tmp_path / "*.jsonl")] == ["a.jsonl", "b.jsonl"]
     with pytest.raises(UsageError, match="no file matches"):
         ChatSource(tmp_path / "*.csv")
+    (tmp_path / "unknown.xyz").touch()
     with pytest.raises(UsageError, match="its suffix does not say what it is"):
         ChatSource(tmp_path / "unknown.xyz")
     with pytest.raises(BadInput, match="cannot read"):
