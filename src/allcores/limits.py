@@ -12,6 +12,9 @@ from allcores.system.plain_record import record
 
 N = TypeVar("N")
 
+#: options of `Limits` that are counted in bytes: people write "2G" for them
+_IN_BYTES = frozenset({"bytes_in_flight", "memory_per_worker", "memory_reserve", "growth_per_worker", "block_bytes"})
+
 
 def _positive(name: str, value: Any, *, zero: bool = False) -> Any:
     """A number of Python's own, checked; None stays."""
@@ -19,7 +22,8 @@ def _positive(name: str, value: Any, *, zero: bool = False) -> Any:
         return None
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:
-        raise UsageError(f"{name}={value!r} is not a number")
+        of = " of bytes, as 2 << 30 is (2 GiB)" if name in _IN_BYTES else ""
+        raise UsageError(f"{name}={value!r} is not a number{of}")
     if number < 0 or (number == 0 and not zero):
         raise UsageError(f"{name}={value!r} must be {'0 or more' if zero else 'above 0'}")
     return number
