@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -100,7 +100,7 @@ def test_memory_is_watched_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("name", ["memory_per_worker", "bytes_in_flight", "growth_per_worker", "block_bytes"])
 def test_what_is_counted_in_bytes_says_so(name: str) -> None:
     with pytest.raises(UsageError, match=rf"{name}='2G' is not a number of bytes, as 2 << 30 is"):
-        Limits(**{name: "2G"})
+        Limits(**cast("dict[str, Any]", {name: "2G"}))
 
 
 @pytest.mark.parametrize(
