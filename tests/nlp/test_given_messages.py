@@ -119,9 +119,9 @@ def test_paths_are_paths(tmp_path: Path) -> None:
     (tmp_path / "words").write_text("")
     for path, said in (
         ("nowhere.jsonl", "No such file"),
-        ("nowhere.dat", "its suffix does not say"),
+        ("nowhere.dat", "No such file"),
         (str(tmp_path / "words"), "its suffix does not say"),
-        (tmp_path / "nothing", "its suffix does not say"),
+        (tmp_path / "nothing", "No such file"),
         ("nowhere/*", "no file matches"),
     ):
         with pytest.raises(UsageError, match=said):

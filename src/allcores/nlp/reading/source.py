@@ -49,12 +49,12 @@ class ChatSource:
                 raise UsageError(f"{name!r} is no field that is read: there are {', '.join(NAMES)}")
         given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         self.paths = [path for each in given for path in _expanded(os.fspath(each))]
+        self.files = file_names(self.paths)
         for path in self.paths:
             if path != STDIN and os.path.isdir(path):
                 raise UsageError(f"{path} is a folder: for the files in it, write '{all_inside(path)}'")
             check_readable(path)
         self.formats = [format or format_of(path) for path in self.paths]
-        self.files = file_names(self.paths)
         self.names = None if names is None else dict(names)
 
     def describe(self) -> dict[str, str]:
