@@ -7,7 +7,7 @@ record would be one field, without a word. Nothing is guessed where commas separ
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 #: bytes of a record, at most: a larger one is most likely a quote that is missing, and would fill the memory
@@ -91,7 +91,7 @@ def _records(lines: list[str], further: Callable[[], str | None], separator: str
         count: How many.
     """
 
-    def texts() -> Iterator[str]:
+    def texts() -> Generator[str, None, None]:
         number = 0
         while True:
             if number == len(lines):
@@ -103,12 +103,16 @@ def _records(lines: list[str], further: Callable[[], str | None], separator: str
             number += 1
 
     found: list[list[str]] = []
+    reading = texts()
     try:
-        for record in csv_module.reader(texts(), delimiter=separator, strict=True):
+        for record in csv_module.reader(reading, delimiter=separator, strict=True):
             if record:
                 found.append(record)
             if len(found) == count:
                 break
     except csv_module.Error:
         return None
+    finally:
+        # Here, and not as it is dropped: Ctrl-C at that moment would be lost.
+        reading.close()
     return found
