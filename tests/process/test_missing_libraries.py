@@ -11,6 +11,12 @@ import pytest
 import allcores
 
 
+def run_without(library: str, code: str) -> subprocess.CompletedProcess[str]:
+    """A program in which a library is not installed."""
+    program = f"import sys; sys.modules[{library!r}] = None\n{code}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+
 @pytest.mark.parametrize(
     ("library", "extra", "code"),
     [
@@ -24,8 +30,8 @@ import allcores
     ],
 )
 def test_it_is_one_sentence_with_the_command(library: str, extra: str, code: str) -> None:
-    program = f"import sys; sys.modules[{library!r}] = None\ntry:\n    {code}\nexcept Exception as error: print(error)"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    run = run_without(library, f"try:\n    {code}\nexcept Exception as error: print(error)")
+    assert run.returncode == 0, run.stderr
     assert f"pip install 'allcores[{extra}]'" in run.stdout
     assert len(run.stdout.splitlines()) == 1
 
@@ -44,7 +50,6 @@ def test_it_is_one_sentence_with_the_command(library: str, extra: str, code: str
 )
 def test_it_is_shown_at_the_line_of_the_program(library: str, extra: str, code: str) -> None:
     """Frames of ours say nothing about a library that is missing, and make it look like a mistake of ours."""
-    program = f"import sys; sys.modules[{library!r}] = None\n{code}"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    run = run_without(library, code)
     assert f"pip install 'allcores[{extra}]'" in run.stderr.splitlines()[-1]
     assert str(Path(allcores.__file__).parent) not in run.stderr

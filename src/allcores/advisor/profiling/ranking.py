@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from allcores.advisor.profiling.attribution import SiteTime
 from allcores.advisor.profiling.independence import Verdict
@@ -129,7 +130,7 @@ def candidate(
         # A loop that takes enough of the time, of which the costs of a map leave little: they are the reason.
         without_costs = program / max(program - time.seconds * (1 - SLOWER / max(cores, 2)), 1e-9)
         if without_costs >= LEAST_GAIN and cores > 1:
-            why_not.append(f"as processes it would give {gain:.2f}x: {_largest_cost(time, iterations)}")
+            why_not.append(f"as processes it would give {gain:.2f}x: {_largest_cost(iterations)}")
     most = program / max(program - time.seconds, program * 0.001)
     if why_not:
         pattern = "serial"
@@ -159,36 +160,48 @@ def _after(time: SiteTime, iterations: Iterations, work: str, cores: int) -> flo
     spread = time.seconds / wide * uneven * (SLOWER if wide > 1 else 1.0)
     if work == "released":
         return spread + 0.001 * executions
-    total = iterations.total or each
+    return spread + sum(_costs(iterations, each))
+
+
+class _Costs(NamedTuple):
+    """What a map costs besides the work, seconds."""
+
+    start: float
+    calls: float
+    items: float
+    moving: float
+
+
+def _costs(iterations: Iterations, unknown: float = 0.0) -> _Costs:
+    """The costs of a loop as a map, with so many iterations where nothing tells how many there are."""
+    total = iterations.total or unknown
     size = iterations.item[1] if iterations.item is not None else 0
-    return spread + START_S + CALL_S * executions + total * (ITEM_S + size / BYTES_PER_S)
+    return _Costs(START_S, max(1.0, iterations.executions) * CALL_S, total * ITEM_S, total * size / BYTES_PER_S)
 
 
 def _too_small(time: SiteTime, iterations: Iterations, cores: int) -> str:
     if cores < 2:
         return "there is one core (--cores predicts for more)"
-    saved = time.seconds * (1 - 1 / max(cores, 2))
-    total = iterations.total or 0.0
-    if iterations.executions * CALL_S > 0.5 * saved:
+    half = 0.5 * time.seconds * (1 - 1 / cores)  # of what it would save
+    costs = _costs(iterations)
+    if costs.calls > half:
         return "each of its executions is short: the loop around it is the one to look at"
-    if total * ITEM_S > 0.5 * saved:
+    if costs.items > half:
         return "its iterations are too short, each by itself"
-    if iterations.item is not None and total * iterations.item[1] / BYTES_PER_S > 0.5 * saved:
+    if costs.moving > half:
         return "its items are large: moving them takes longer than what it would save (share them)"
     return "starting workers takes longer than what it would save"
 
 
-def _largest_cost(time: SiteTime, iterations: Iterations) -> str:
+def _largest_cost(iterations: Iterations) -> str:
     """What takes most of what a map would save, and leaves some."""
-    total = iterations.total or 0.0
-    size = iterations.item[1] if iterations.item is not None else 0
-    costs = (
-        (START_S, "starting workers takes much of what it would save; a longer run gains more"),
-        (iterations.executions * CALL_S, "its executions are short: look at the loop around it"),
-        (total * ITEM_S, "its iterations are short, each by itself"),
-        (total * size / BYTES_PER_S, "its items are large: moving them takes much of what it would save (share them)"),
+    said = (  # in the order of the costs
+        "starting workers takes much of what it would save; a longer run gains more",
+        "its executions are short: look at the loop around it",
+        "its iterations are short, each by itself",
+        "its items are large: moving them takes much of what it would save (share them)",
     )
-    return max(costs)[1]
+    return max(zip(_costs(iterations), said, strict=True))[1]
 
 
 def _gains(time: SiteTime, program: float, after: float, share: float) -> tuple[float, float, float]:
