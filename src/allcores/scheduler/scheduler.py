@@ -381,7 +381,10 @@ class Scheduler:
 
     def _wake_readers(self) -> None:
         """A worker is idle: a reader with a slow input, which pulls nothing while none is, is to look again."""
-        self.state.dirty_maps.update(each for each in self.state.maps.values() if self.demand.wants_input(each))
+        for each in self.state.maps.values():
+            # Submitted calls have no reader: they are there when they are there.
+            if not each.calls and self.demand.wants_input(each):
+                self.state.dirty_maps.add(each)
 
     def _send(self, worker_state: WorkerState, chunk: Chunk, now: int) -> None:
         """Give a chunk to a worker, and set the timers that watch it."""

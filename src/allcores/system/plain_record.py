@@ -120,9 +120,10 @@ def _initializer(
                 if len(given) > number:
                     raise TypeError(f"{title}() takes {number} arguments, not {len(given)}")
                 rest = [named.pop(name, defaults.get(name, _MISSING)) for name in names[len(given) :]]
-                if any(each is _MISSING for each in rest):  # not `in`: arrays have no one answer to ==
-                    missing = [name for name, value in zip(names[len(given) :], rest, strict=True) if value is _MISSING]
-                    raise TypeError(f"{title}() misses {', '.join(missing)}")
+                for value in rest:
+                    if value is _MISSING:  # not `in`: arrays have no one answer to ==
+                        missing = [name for name, each in zip(names[len(given) :], rest, strict=True) if each is value]
+                        raise TypeError(f"{title}() misses {', '.join(missing)}")
                 given = (*given, *rest)
             if named:
                 word = next(iter(named))

@@ -89,3 +89,15 @@ def test_a_part_takes_no_worker_from_the_one_before_it(together: bool) -> None:
     second = part(harness, series if together else Series(), 20)
     harness.add(second)
     assert any(isinstance(order, SetLimit) for order in harness.commands()) is not together
+
+
+def test_an_idle_worker_wakes_readers_and_no_submitted_calls() -> None:
+    """These have no reader that would pull: each result of one would look for others in vain."""
+    harness = Harness(1)
+    calls, stream = harness.map_state(calls=True), harness.map_state()
+    done = harness.map_state()
+    harness.add(done)
+    harness.state.dirty_maps.clear()
+    harness.results(1, 1, 0, 1)
+    assert stream in harness.state.dirty_maps
+    assert calls not in harness.state.dirty_maps
