@@ -382,11 +382,12 @@ def test_proc_and_sys_are_read_in_one_room() -> None:
 
 #: private names of the standard library, cloudpickle and named tuples that have no public way; ctypes documents its own
 PRIVATE_OF_OTHERS = {
-    "_args_from_interpreter_flags", "_b_needsfree_", "_children", "_class_setstate", "_current_frames", "_defaults",
-    "_exit", "_extra_reducers", "_fd", "_finalizer_registry", "_function_setstate", "_getframe", "_identity",
-    "_is_registered_pickle_by_value", "_lookup_module_and_qualname", "_lru_cache_wrapper", "_objects", "_parent_pid",
-    "_parent_process", "_ParentProcess", "_pid", "_process_counter", "_replace", "_resource_tracker",
-    "_run_after_forkers", "_run_finalizers", "_semlock", "_send", "_value_",
+    "_args_from_interpreter_flags", "_argtypes_", "_b_needsfree_", "_CFuncPtr", "_children", "_class_setstate",
+    "_current_frames", "_defaults", "_exit", "_extra_reducers", "_fd", "_finalizer_registry", "_flags_", "_FuncPtr",
+    "_function_setstate", "_getframe", "_identity", "_is_registered_pickle_by_value", "_length_",
+    "_lookup_module_and_qualname", "_lru_cache_wrapper", "_name", "_objects", "_parent_pid", "_parent_process",
+    "_ParentProcess", "_pid", "_Pointer", "_process_counter", "_replace", "_resource_tracker", "_restype_",
+    "_run_after_forkers", "_run_finalizers", "_semlock", "_send", "_type_", "_value_",
 }  # fmt: skip
 #: private names of a file that others use: who, and what; to be emptied, never filled
 PRIVATE_ACCESS: set[tuple[str, str]] = set()

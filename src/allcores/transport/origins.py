@@ -22,7 +22,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from allcores.system import main_module
-from allcores.transport import script_globals
+from allcores.transport import ctypes_objects, script_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def to_child(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     """What cloudpickle makes of a class or function, for a process that does not have it."""
     name = name_of(obj)
     if _is_class(obj):
-        make, arguments, state = _with_slots(obj, reduced)
+        make, arguments, state = _class_parts(obj, reduced)
         return class_there, (_token(obj, arguments), name, make, arguments), state, None, None, set_class_there
     if name is None and obj.__closure__ is not None:
         # What it closes over is data, which may change on the way.
@@ -118,7 +118,7 @@ def to_child(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
 def to_parent(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same for the process that the work came from, which may have it."""
     if _is_class(obj):
-        make, arguments, state = _with_slots(obj, reduced)
+        make, arguments, state = _class_parts(obj, reduced)
         return class_back, (_token(obj, arguments), make, arguments), state, None, None, set_once
     if obj not in _copies or obj.__closure__ is not None:
         return reduced
@@ -153,6 +153,15 @@ def _token(obj: Any, arguments: tuple[Any, ...]) -> str:
 def _know(obj: Any, token: str) -> None:
     _tokens[obj] = token
     _objects[token] = obj
+
+
+def _class_parts(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Any]:
+    make, arguments, (attributes, more) = _with_slots(obj, reduced)
+    if ctypes_objects.is_data(obj):
+        first, attributes = ctypes_objects.attributes_of(attributes)
+        constructor, name, bases, members, *rest = arguments
+        arguments = (constructor, name, bases, {**members, **first}, *rest)
+    return make, arguments, (attributes, more)
 
 
 def _with_slots(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Any]:
@@ -198,6 +207,8 @@ def set_class_there(made: Any, state: Any) -> Any:
     if made in _copies:
         from cloudpickle import cloudpickle
 
+        if ctypes_objects.is_data(made):
+            state = (ctypes_objects.attributes_left(made, state[0]), *state[1:])
         cloudpickle._class_setstate(made, state)
         script_globals.class_arrived(made)
     return made

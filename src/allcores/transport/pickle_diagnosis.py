@@ -111,7 +111,10 @@ def describe(unpicklable: Unpicklable | None, name: str, error: BaseException) -
         what = f"it is {an} {unpicklable.type_name}"
     else:
         what = f"{unpicklable.path} is {an} {unpicklable.type_name}"
-    return f"{name} cannot be pickled: {what} ({unpicklable.reason}); {unpicklable.advice}."
+    module = ""
+    if ".<global>." in unpicklable.path:
+        module = ". Or put what uses it into a module, which each worker imports, and so has one of its own"
+    return f"{name} cannot be pickled: {what} ({unpicklable.reason}); {unpicklable.advice}{module}."
 
 
 def one_line(error: BaseException) -> str:

@@ -76,19 +76,22 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
     """The pickler of cloudpickle, with some differences.
 
     Code keeps the name of its file, what travels has an origin, and wrappers of `functools` travel as the functions in
-    them. Context variables travel by their names, and a `threading.local` is made anew.
+    them. Context variables travel by their names, libraries of ctypes by their paths, and a `threading.local` is made
+    anew.
 
     cloudpickle leaves the name out since 3.1.3; a worker's traceback would then show no line of the script.
     Imported late: it costs 40 ms.
     """
     from collections import ChainMap
     from contextvars import ContextVar
+    from random import SystemRandom
+    from struct import Struct
     from threading import local
     from types import CodeType, FunctionType
 
     import cloudpickle
 
-    from allcores.transport import context_variables, origins, wrappers
+    from allcores.transport import context_variables, ctypes_objects, origins, wrappers
 
     table = cloudpickle.Pickler.dispatch_table
 
@@ -113,6 +116,8 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
         if kind is local:
             # Another process has threads of its own: what this one has there is what the first of them finds.
             return local_with, (dict(vars(obj)),)
+        if (found := ctypes_objects.reduce(obj)) is not None:
+            return found
         if kind is not FunctionType and not issubclass(kind, type):
             return by_value(self, obj)
         if (names := main_names.this_thread.names) is not None and names.have(obj):
@@ -130,6 +135,8 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
             {
                 CodeType: reduce_code,
                 ContextVar: context_variables.reduce,
+                Struct: lambda struct: (Struct, (struct.format,)),
+                SystemRandom: lambda _: (SystemRandom, ()),
                 functools.cached_property: wrappers.reduce_cached_property,
                 functools.singledispatchmethod: wrappers.reduce_generic_method,
             },
