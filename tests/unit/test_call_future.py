@@ -45,3 +45,26 @@ def test_what_has_its_outcome_keeps_it() -> None:
     future.fail(KeyError("first"))
     future.fail(ValueError("second"))
     assert isinstance(future.exception(0), KeyError)
+
+
+class Falsy(Exception):
+    """As an exception group that counts its members might be."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class Indifferent(Exception):
+    """Whether it is true cannot be told."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+
+@pytest.mark.parametrize("kind", [Falsy, Indifferent])
+def test_an_exception_is_raised_whatever_it_says_of_its_truth(kind: type[Exception]) -> None:
+    future = CallFuture()
+    future.fail(kind("said"))
+    with pytest.raises(kind, match="said"):
+        future.result(0)
+    assert isinstance(future.exception(0), kind)

@@ -287,7 +287,8 @@ class PoolMap:
             while (segment := self.map_state.take()) is not None:
                 if not self._dropped:
                     self.kept.append(segment)
-            self.error = self.error or error
+            if self.error is None:
+                self.error = error
             self.over = True
             self.bell.ring()
         if self._puller is not None:

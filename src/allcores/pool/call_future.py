@@ -80,10 +80,14 @@ class CallFuture(Future[Any]):
         try:
             if self._state in _UNSETTLED:
                 timeout = self._wait(self._attend(timeout))
-            if self._state == "FINISHED" and self._exception is None:
-                # As the base class does it, but without its lock: the state is set after the result.
+            if self._state != "FINISHED":
+                # Raises, unless it is settled just now.
+                super().exception(timeout)
+            # As the base class does it, but without its lock: the state is set after the result. And that asks, until
+            # Python 3.13, whether the exception is true, which its class may deny.
+            if self._exception is None:
                 return self._result
-            return super().result(timeout)
+            raise self._exception
         except BaseException as error:
             if error is self._exception:
                 forget(error)

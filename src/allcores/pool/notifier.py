@@ -137,7 +137,7 @@ class Notifier:
                 try:
                     waiting.popleft().call_back()
                 except BaseException as error:  # of a signal's handler: those of the others are called all the same
-                    interrupt = interrupt or error
+                    interrupt = error if interrupt is None else interrupt
         finally:
             del self._calling[this]
         if interrupt is not None:
