@@ -44,6 +44,10 @@ def speak(number: int) -> int:
     return os.getpid()
 
 
+def speak_at(level: int) -> None:
+    logging.getLogger("app").log(level, "level %d", level)
+
+
 def stumble(number: int) -> None:
     try:
         raise ValueError(number)
@@ -110,6 +114,15 @@ def test_levels_are_the_parents() -> None:
         with Pool(1) as pool:
             pool.map(speak, [1])
         assert notebook.records == []
+
+
+def test_levels_have_the_names_that_the_program_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has not run the script that did so. A level without a name has none."""
+    monkeypatch.setattr(logging, "_levelToName", {**logging._levelToName, 15: "VERBOSE"})
+    with listening("app", level=10) as notebook, Pool(1) as pool:
+        pool.map(speak_at, [15, 20, 33])
+        records = notebook.wait_for(3)
+    assert [record.levelname for record in records] == ["VERBOSE", "INFO", "Level 33"]
 
 
 def test_a_traceback_arrives_as_text() -> None:

@@ -148,6 +148,10 @@ class WorkerLogReceiver:
                 facts |= pickling.loads(extra)
         facts["processName"], facts["worker"] = self._place(worker), worker
         record = logging.makeLogRecord(facts)
+        # A worker has no names of levels but its own.
+        name = logging.getLevelName(record.levelno)
+        if name != f"Level {record.levelno}":
+            record.levelname = name
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
