@@ -13,6 +13,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
+    from collections.abc import Callable
     from typing import Any
 
     #: argtypes, restype, errcheck of a function
@@ -146,8 +147,13 @@ def attributes_of(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     return first, kept | {key: kept.pop(key) for key in _ONCE if key in kept}
 
 
-def attributes_left(made: Any, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Of these, what can be set on a structure that may have its fields already."""
-    if "_fields_" not in vars(made):
-        return attributes
-    return {key: value for key, value in attributes.items() if key not in _ONCE}
+def setting_what_is_left(put: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """`put`, which sets attributes of a class, for one that may have its fields already: these are set once."""
+
+    def put_left(made: Any, state: tuple[dict[str, Any], Any]) -> Any:
+        attributes, more = state
+        if "_fields_" in vars(made):
+            attributes = {key: value for key, value in attributes.items() if key not in _ONCE}
+        return put(made, (attributes, more))
+
+    return put_left

@@ -22,7 +22,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from allcores.system import main_module
-from allcores.transport import ctypes_objects, script_globals
+from allcores.transport import class_making, ctypes_objects, enumerations, script_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ def named_here(module: str, qualname: str) -> Any:
 
 def _is_class(obj: Any) -> bool:
     return isinstance(obj, type)
+
+
+def _is_copy(obj: Any) -> bool:
+    return obj in _copies
 
 
 # --- sending --------------------------------------------------------------------------------------
@@ -166,19 +170,22 @@ def _class_parts(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, tuple[Any, ..
 
 def _with_slots(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Any]:
     """Slots must be there when a class is made, or its objects keep what belongs there in a `__dict__`."""
-    make, arguments, state = reduced[:3]
-    slots = vars(obj).get("__slots__")
-    if len(arguments) != 6 or not isinstance(slots, (str, tuple, list, dict)) or issubclass(obj, tuple):
-        return make, arguments, state
+    make, arguments, (attributes, more) = reduced[:3]
+    if len(arguments) == 7:
+        arguments, attributes = enumerations.whole(obj, arguments, attributes)
+        return make, arguments, (attributes, more)
     constructor, name, bases, members, token, extra = arguments
-    members = {**members, "__slots__": slots}
-    attributes, more = state
-    made = type(vars(_Slotted)["slot"])
-    attributes = {
-        key: value
-        for key, value in attributes.items()
-        if key != "__slots__" and not (type(value) is made and value.__objclass__ is obj)
-    }
+    attributes = class_making.whole(obj, attributes)
+    members = {**members, "__qualname__": obj.__qualname__}
+    slots = vars(obj).get("__slots__")
+    if isinstance(slots, (str, tuple, list, dict)) and not issubclass(obj, tuple):
+        members["__slots__"] = slots
+        made = type(vars(_Slotted)["slot"])
+        attributes = {
+            key: value
+            for key, value in attributes.items()
+            if key != "__slots__" and not (type(value) is made and value.__objclass__ is obj)
+        }
     return make, (constructor, name, bases, members, token, extra), (attributes, more)
 
 
@@ -193,7 +200,7 @@ def class_there(token: str, name: Name | None, make: Callable[..., Any], argumen
     """The class of this token, made if it is not known here."""
     known = _objects.get(token)
     if known is None:
-        known = make(*arguments)
+        known = class_making.make(make, arguments, _is_copy)
         _know(known, token)
         _copies[known] = name
     elif known in _copies:
@@ -207,9 +214,10 @@ def set_class_there(made: Any, state: Any) -> Any:
     if made in _copies:
         from cloudpickle import cloudpickle
 
+        put = cloudpickle._class_setstate
         if ctypes_objects.is_data(made):
-            state = (ctypes_objects.attributes_left(made, state[0]), *state[1:])
-        cloudpickle._class_setstate(made, state)
+            put = ctypes_objects.setting_what_is_left(put)
+        class_making.set_attributes(made, state[0], _is_copy, put)
         script_globals.class_arrived(made)
     return made
 
@@ -263,7 +271,7 @@ def class_back(token: str, make: Callable[..., Any], arguments: tuple[Any, ...])
     """The original; or a copy of what the worker has made, one for all that come."""
     known = _objects.get(token)
     if known is None:
-        known = make(*arguments)
+        known = class_making.make(make, arguments, _is_copy)
         _know(known, token)
         _unfinished.add(known)
     return known
