@@ -197,3 +197,94 @@ def test_enumerations_have_their_members_as_they_are(tmp_path: Path, method: str
     """With what `__new__` and `__init__` made of them, under each of their names."""
     ending = scripts.run(ENUMERATIONS, tmp_path, method)
     assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)
+
+
+PICKLED = """
+import collections, dataclasses, enum, multiprocessing, pickle, sys
+import allcores
+
+@dataclasses.dataclass
+class Result: value: int
+
+class Color(enum.Enum): RED = 1
+
+Named = collections.namedtuple("Named", "x")
+
+class Outer:
+    class Inner: size = 3
+
+def helper(x): return x + 1
+
+def write(x): return pickle.dumps([Result(x), Color.RED, Named(1), Outer.Inner(), Result])
+def write_function(x): return pickle.dumps(helper)
+def again(x): return pickle.loads(pickle.dumps(Result(x))) == Result(x)
+def read(data): return isinstance(pickle.loads(data), Result)
+def put(x, queue): queue.put(Result(x))
+def take(queue): return queue.get(timeout=60) == Result(5)
+
+class Config: pass
+def first(x): return Config
+def second(x): return pickle.dumps(Config())
+
+method = None if sys.argv[1] == "template" else sys.argv[1]
+if __name__ == "__main__":
+    with allcores.Pool(1, start_method=method) as pool, multiprocessing.Manager() as manager:
+        found = pickle.loads(pool.submit(write, 1).result())
+        assert found[:3] == [Result(1), Color.RED, Named(1)] and found[4:] == [Result], found
+        assert type(found[3]) is Outer.Inner
+        assert method == "fork" or pickle.loads(pool.submit(write_function, 1).result()) is helper
+        assert pool.map(again, [1, 2]) == [True, True] and pool.map(read, [pickle.dumps(Result(1))]) == [True]
+        queue = manager.Queue()
+        pool.map(put, [4], queue=queue)
+        assert queue.get(timeout=60) == Result(4)
+        queue.put(Result(5))
+        assert pool.map(take, [queue]) == [True]
+        assert pool.map(first, [0]) == [Config]
+        class Config: level = 2
+        assert pickle.loads(pool.submit(second, 0).result()).level == 2
+    print("fine")
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tasks_may_pickle_them_by_themselves(tmp_path: Path, method: str) -> None:
+    """Into a file, or a queue: pickle finds them by the names that they have in the script."""
+    ending = scripts.run(PICKLED, tmp_path, method)
+    assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)
+
+
+BY_FORK = """
+import enum, multiprocessing
+import allcores
+
+class Value:
+    level = 1
+    def __init__(self, value): self.value = value
+
+class Color(enum.Enum): RED = 1
+
+STATE = None
+
+def begin(value, color):
+    global STATE
+    STATE = value, color
+    Value.level = 2
+
+def look(_): return isinstance(STATE[0], Value), STATE[1] is Color.RED, Value.level
+def back(_): return STATE
+
+context = multiprocessing.get_context("fork")
+with allcores.Executor(1, mp_context=context, initializer=begin, initargs=(Value(3), Color.RED)) as executor:
+    for _ in range(2):
+        assert executor.submit(look, 0).result() == (True, True, 2), executor.submit(look, 0).result()
+        Value.other = 7
+    value, color = executor.submit(back, 0).result()
+    assert type(value) is Value and color is Color.RED and Value.level == 1
+print("fine")
+"""
+
+
+def test_what_an_initializer_has_by_fork_is_of_the_tasks_classes(tmp_path: Path) -> None:
+    """The function that a task calls comes by value later, and means the same by the names of its classes."""
+    ending = scripts.run(BY_FORK, tmp_path)
+    assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)

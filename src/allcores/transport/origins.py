@@ -15,6 +15,7 @@ that goes to a worker has a token, and the worker sends back
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from types import FunctionType
@@ -22,7 +23,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from allcores.system import main_module
-from allcores.transport import class_making, ctypes_objects, enumerations, script_globals
+from allcores.transport import class_making, ctypes_objects, enumerations, main_copies, script_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,21 @@ def inherit() -> None:
     _copies.clear()
     for obj in list(_tokens):
         _copies[obj] = name_of(obj)
+        if _is_class(obj):
+            # What setup functions do with it, tasks are to see.
+            script_globals.class_arrived(obj)
+
+
+def know_script() -> None:
+    """Before this process is forked into a worker: both mean the same by a class of the script that is there."""
+    main = sys.modules.get(main_module.MAIN)
+    waiting = [] if main is None else list(vars(main).values())
+    while waiting:
+        each = waiting.pop()
+        with contextlib.suppress(Exception):  # what its metaclass raises: then it travels as one that is not there
+            if issubclass(type(each), type) and each not in _tokens and each.__module__ in main_module.NAMES:
+                _know(each, uuid4().hex)
+                waiting += list(vars(each).values())
 
 
 def name_of(obj: Any) -> Name | None:
@@ -206,7 +222,15 @@ def class_there(token: str, name: Name | None, make: Callable[..., Any], argumen
     elif known in _copies:
         # The name may be another's by now: a notebook's cell was run again, but objects of the first class are left.
         _copies[known] = name
+    _be_found(known)
     return known
+
+
+def _be_found(obj: Any) -> None:
+    name = _copies.get(obj)
+    # A process that was forked from the program has its main module, where another class may have the name.
+    if name is not None and (not _inherited or (_is_class(obj) and _find(*name) is not obj)):
+        main_copies.take_in(obj, *name, bind=_inherited)
 
 
 def set_class_there(made: Any, state: Any) -> Any:
@@ -230,6 +254,7 @@ def function_there(token: str, name: Name | None, make: Callable[..., Any], argu
     function = make(*arguments)
     _know(function, token)
     _copies[function] = name
+    _be_found(function)
     return function
 
 

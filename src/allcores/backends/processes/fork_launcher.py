@@ -50,6 +50,7 @@ class ForkLauncher:
 
         before = surroundings.current()
         parent = os.getpid()
+        origins.know_script()
         try:
             # The child runs our worker loop only, and a warning has told the caller.
             pid = posix.fork()
