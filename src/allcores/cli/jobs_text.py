@@ -20,6 +20,8 @@ def as_json(job: Job) -> dict[str, Any]:
 
 def as_text(job: Job) -> list[str]:
     """All that is known of a job."""
+    from allcores.jobs.results import IN_FILE
+
     lines = [f"Job {job.id}: {job.state}" + (f" ({job.note})" if job.note else "")]
     lines.append(f"  {job.task} {json.dumps(job.arguments, ensure_ascii=False)}")
     lines.append(f"  submitted {moment_text(job.created)} by {job.submitted_by or 'unknown'}")
@@ -39,7 +41,7 @@ def as_text(job: Job) -> list[str]:
     if job.error is not None:
         lines.append(f"  {job.error.cause}: {job.error.type}: {job.error.message}")
         lines += [f"    {line}" for line in job.error.traceback.splitlines()]
-    if job.state == "succeeded":
+    if job.state == "succeeded" and not (job.result is None and job.note == IN_FILE):
         lines.append(f"  result {json.dumps(job.result, ensure_ascii=False)}")
     return [safe_line(line) for line in lines]
 

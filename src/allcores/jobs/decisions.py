@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from allcores.errors import WorkerLost
 from allcores.jobs.model import Claim, Finished, Job, JobError, ResultFile, State
 from allcores.jobs.plain_call import Answer
+from allcores.jobs.results import IN_FILE
 from allcores.jobs.tasks import Task
 
 #: seconds before a job whose process died runs again, doubled for each further death
@@ -41,7 +42,7 @@ def succeeded(answer: Answer) -> Finished:
     """It returned."""
     files = tuple(ResultFile(name, size, media_type) for name, size, media_type in answer.files)
     if answer.text is None:
-        return Finished(State.SUCCEEDED, files=files, note="the result is large: it is in result.json")
+        return Finished(State.SUCCEEDED, files=files, note=IN_FILE)
     return Finished(State.SUCCEEDED, result=json.loads(answer.text), files=files)
 
 

@@ -130,7 +130,8 @@ class Job:
         crashes: Attempts whose process died.
         retries: Attempts after the first one that exceptions are given; None: what the task says.
         timeout: Seconds that an attempt may take; None: what the task says.
-        result: What the task returned, if it has succeeded.
+        result: What the task returned, if it has succeeded; None also if that takes more than 256 KB: then it is the
+            file result.json, as `note` says, which `Queue.result` reads.
         result_files: Files that it made.
         error: Why the last attempt failed.
         progress: How far it is.

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from allcores.jobs import retried_items
+from allcores.jobs import results, retried_items
 from allcores.jobs.errors import BadJob, JobFailed, TaskNotFound
 from allcores.jobs.model import Job, Submission, Submitted
 from allcores.jobs.patience import Patient, TimeIsUp
@@ -164,12 +164,13 @@ class Queue:
         Raises:
             JobFailed: It did not succeed.
             TimeoutError: It has not come to its end in time.
+            StoreError: The store cannot be read, or the file that a large result became.
         """
         job = self.wait(id, timeout)
         if job.state != "succeeded":
             why = job.note if job.error is None else f"{job.error.type}: {job.error.message}"
             raise JobFailed(f"job {id} ({job.task}) is {job.state}: {why}", job=id, state=str(job.state))
-        return job.result
+        return results.whole_result(self.store.folder, job)
 
     @hiding
     def cancel(self, id: str, by: str = "") -> bool:

@@ -18,8 +18,9 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
-from allcores.jobs.errors import ResultNotKept
+from allcores.jobs.errors import ResultNotKept, StoreError
 from allcores.jobs.json_values import NotJson, plain_json
+from allcores.jobs.model import Job
 from allcores.jobs.store_folder import make_below
 from allcores.runs.options import RunResult
 from allcores.system import own_files
@@ -33,6 +34,8 @@ NEW = ".new"
 IN_ROW = 256 * 1024
 #: the file that it becomes
 RESULT_FILE = "result.json"
+#: the note of a job whose result became one
+IN_FILE = f"the result is large: it is in {RESULT_FILE}"
 #: of what jobs write often, and Python's table does not know
 MEDIA_TYPES = {
     ".jsonl": "application/x-ndjson",
@@ -199,3 +202,22 @@ def _write_result(text: str, files: ResultFolder) -> None:
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
+
+
+def whole_result(store_folder: str | os.PathLike[str], job: Job) -> Any:
+    """What a job's task returned, also where that became a file.
+
+    Raises:
+        StoreError: The file cannot be read: it is on the machine that ran the job, say.
+    """
+    if job.result is not None or job.note != IN_FILE:
+        return job.result
+    path = os.path.join(os.fspath(store_folder), FOLDER, job.id, RESULT_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"the result of job {job.id} is large, and its file cannot be read here: {path}: {reason}"
+        ) from error

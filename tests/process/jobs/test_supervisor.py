@@ -12,6 +12,7 @@ from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
 from tests.process.waiting import Bell, Gate
 
 from allcores.jobs import JobFailed, State, supervisor
+from allcores.jobs.errors import StoreError
 from allcores.jobs.pool_side import is_alive
 
 
@@ -90,6 +91,10 @@ def test_a_large_result_is_a_file(running: Running) -> None:
     assert [each.name for each in job.result_files] == ["result.json"]
     path = running.store.folder / "results" / job.id / "result.json"
     assert json.loads(path.read_text()) == "x" * 300_000 and path.stat().st_size == job.result_files[0].size
+    assert running.queue.result(job.id, PATIENCE_S) == "x" * 300_000
+    path.unlink()
+    with pytest.raises(StoreError, match=r"is large, and its file cannot be read here: .*result\.json: No such file"):
+        running.queue.result(job.id, PATIENCE_S)
 
 
 def test_what_kills_its_process_is_quarantined(running: Running, tmp_path: Path) -> None:
