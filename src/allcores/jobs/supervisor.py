@@ -281,6 +281,8 @@ class Supervisor:
         if now - self._health_at >= health.REPORT_S:
             self._health_at = now
             self._tell()
+            # Of jobs, of the workers of their maps, and of those of the pool.
+            stacks.tidy(self._folder)
 
     # --- what has ended ---
 

@@ -48,6 +48,14 @@ def test_a_job_maps_logs_and_gives_files(running: Running) -> None:
     assert files.read_log().endswith(" begins with 10\n") and len(files.timelines()) == 1
 
 
+def test_a_process_that_has_ended_leaves_no_file_for_its_stack(running: Running) -> None:
+    """That of a job, and those of the workers of its map."""
+    folder = running.store.folder / stacks.FOLDER
+    running.run("with_job", {"n": 10})
+    assert folder.is_dir()
+    until(lambda: not list(folder.iterdir()), "their removal")
+
+
 @pytest.mark.parametrize("victim", ["job", "supervisor"])
 def test_a_run_goes_on_at_the_item(queue: Any, supervise: Any, tmp_path: Path, victim: str) -> None:
     """Killed when 60 % of the items are done: few of them run twice."""
