@@ -250,6 +250,27 @@ def test_ends_that_a_clock_wrote_which_was_ahead_are_not_of_the_last_hour(
     assert len(history.spans(store, 0.0, 10)) == 2
 
 
+def test_of_a_hundred_thousand_jobs_that_were_cancelled_as_they_waited_not_each_is_looked_at(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For jobs that have run: those that ended with them, or later, are found."""
+    monkeypatch.setattr(history, "MOST_LOOKED", 3)
+    jobs = [each.job.id for each in store.submit_many([Submission("f", {})] * 12)]
+
+    def run_one() -> None:
+        with store.become_supervisor():
+            store.finish_many([(claim, Finished(State.SUCCEEDED)) for claim in store.claim(1, ["f"])])
+
+    run_one()
+    for id in jobs[6:]:
+        store.cancel([id], "ann")
+    assert history.spans(store, 0.0, 10) == []
+    run_one()
+    assert len(history.spans(store, 0.0, 10)) == 1
+    run_one()
+    assert [len(history.spans(store, 0.0, most)) for most in (10, 1)] == [2, 1]
+
+
 def test_a_release_charges_nothing(store: JobStore) -> None:
     store.submit_many([Submission("f", {})] * 2)
     with store.become_supervisor():
