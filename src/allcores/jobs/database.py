@@ -29,6 +29,8 @@ from allcores.system import sqlite_files
 
 #: seconds for which another process's lock is waited for
 BUSY_S = 10.0
+#: bytes that SQLite's log keeps for itself; below some MB it would be cut and grow again all the time
+LOG_KEPT = 64 * 1024**2
 #: connections that are kept for later; more at once are closed after use
 KEPT = 4
 #: seconds that a fork waits for transactions of other threads
@@ -94,6 +96,8 @@ class Database:
             # Only the supervisor moves the log into the file: two that do so at once have damaged files (SQLite
             # before 3.51.3).
             db.execute("PRAGMA wal_autocheckpoint = 0")
+            # A log that grew during a long read is cut to this once it is begun again.
+            db.execute(f"PRAGMA journal_size_limit = {LOG_KEPT}")
         except BaseException:
             sqlite_files.close(db)
             raise

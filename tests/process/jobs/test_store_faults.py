@@ -24,7 +24,7 @@ from tests.process.warm import Interpreter
 
 from allcores import failpoints
 from allcores.errors import UsageError
-from allcores.jobs import checkpoints
+from allcores.jobs import checkpoints, database
 from allcores.jobs.errors import (
     NoStore,
     StoreBusy,
@@ -494,6 +494,22 @@ class TestLog:
         assert log.stat().st_size == large, "what was written is where the log began"
         with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
             assert db.execute("SELECT count(*) FROM allcores_jobs").fetchone() == (1_118,)
+
+    def test_one_that_grew_during_a_long_read_does_not_stay_large(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It cannot begin again meanwhile; once it has done so, most of it goes."""
+        monkeypatch.setattr(database, "LOG_KEPT", 200_000)
+        log = tmp_path / "jobs.sqlite-wal"
+        with JobStore.open(tmp_path / "jobs.sqlite") as store:
+            with store.reading() as reader:
+                reader.exec_driver_sql("SELECT count(*) FROM allcores_jobs").one()
+                for _ in range(3):
+                    store.submit_many([Submission("f", {"text": "x" * 1_000}) for _ in range(500)])
+            assert log.stat().st_size > 1 << 20
+            assert checkpoints.checkpoint(store._database, store.folder)
+            store.submit("f", {})
+            assert log.stat().st_size <= 200_000
 
     def test_a_long_path_has_a_socket_all_the_same(self, tmp_path: Path) -> None:
         path = tmp_path / ("long" * 30) / "jobs.sqlite"
