@@ -200,6 +200,9 @@ def test_an_app_that_is_mounted_below_a_path(tmp_path: Path, prefix: str) -> Non
         data = {"_csrf": found[1], "what": "retry", "id": job.id, "back": back[1]}
         assert browser.post(f"{here}/bulk", data=data).headers["Location"].startswith(f"{here}/list?state=failed&did=")
         assert browser.get(f"{here}/api/openapi.json", headers=bearer()).json["servers"] == [{"url": here}]
+        # Not to http://, which a server that ends TLS may not even answer.
+        answer = browser.get(f"{here}/api//jobs?state=failed&q=a%20b", headers=bearer())
+        assert (answer.status_code, answer.headers["Location"]) == (308, f"{here}/api/jobs?state=failed&q=a%20b")
         browser.post(f"{here}/logout", data={"_csrf": found[1]})
         assert browser.get(f"{here}/").status_code == 401
         answer = browser.get(f"{here}/?token={TOKEN}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlunsplit
 
 import flask
 from werkzeug.exceptions import HTTPException, InternalServerError, SecurityError
@@ -13,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from allcores.web import actions, api, downloads, events, lists, live, openapi, pages, people, submit_pages
 from allcores.web.answers import error_answer, problem
-from allcores.web.security import Gate, Refused, Role, User, harden, nonce, set_cookie
+from allcores.web.security import Gate, Refused, Role, User, harden, nonce, parts_of, set_cookie
 from allcores.web.settings import Settings
 from allcores.web.state import current
 
@@ -143,7 +144,7 @@ def _checked() -> Any:
     flask.g.allcores_user = user
     if request.routing_exception is not None:
         if isinstance(request.routing_exception, RequestRedirect):
-            return None
+            return _within_this_site(request.routing_exception)
         raise request.routing_exception
     if user.cookie:
         return _without_token(user)
@@ -156,6 +157,13 @@ def _checked() -> Any:
             403, "not_allowed", f"This needs the role {needed.name.lower()}; yours is {user.role.name.lower()}."
         )
     return None
+
+
+def _within_this_site(wanted: RequestRedirect) -> Response:
+    """Where a slash too few leads, as a path: behind a server that ends TLS, the address that Flask makes is http://."""
+    parts = parts_of(wanted.new_url)
+    # Never "//host": that would be another site.
+    return flask.redirect(urlunsplit(("", "", "/" + parts.path.lstrip("/"), parts.query, "")), wanted.code)
 
 
 def _asks_for_health(route: Route | None) -> bool:
