@@ -74,6 +74,27 @@ def test_a_job_that_ended_shows_its_result(client: Any, app: flask.Flask) -> Non
     assert (error["type"], error["message"], error["cause"]) == ("ValueError", "it went wrong", "exception")
 
 
+def test_answers_are_the_same_in_each_app(tmp_path: Path) -> None:
+    """Whatever its own JSON provider does: keys in their order, integers exact."""
+
+    class Provider(flask.json.provider.DefaultJSONProvider):
+        def dumps(self, obj: Any, **_: Any) -> str:
+            raise OverflowError("Integer exceeds 64-bit range")
+
+    value = {"z": [2**200, {"b": 1, "a": 2}], "a": 1.5}
+    with console(tmp_path) as app:
+        app.json = Provider(app)
+        client: Any = app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = bearer()["Authorization"]
+        job = ended(store_of(app), arguments={"n": 2**70, "m": 1}, result=value)
+        text = client.get(f"/api/jobs/{job.id}").text
+        assert f'"result":{json.dumps(value, separators=(",", ":"))}' in text
+        assert f'"arguments":{{"n":{2**70},"m":1}}' in text
+        for path in ("/api/jobs", "/api/tasks", "/api/counts", "/api/audit", "/api/openapi.json", "/healthz"):
+            assert client.get(path).status_code == 200, path
+        assert client.get("/api/jobs/nothing").json["error"]["code"] == "not_found"
+
+
 def test_answers_are_as_described(client: Any, app: flask.Flask) -> None:
     """Each kind of job fits the schema of the OpenAPI document, which itself is one."""
     document = client.get("/api/openapi.json").json

@@ -28,6 +28,7 @@ from allcores.jobs.errors import (
     TooLarge,
     UndoExpired,
 )
+from allcores.web.json_text import json_answer
 from allcores.web.rendering import plain_page
 from allcores.web.security import Refused
 from allcores.web.state import current
@@ -130,7 +131,7 @@ def for_programs() -> bool:
 
 def _as_json(found: dict[str, Any]) -> Response:
     body = {key: found[key] for key in ("code", "message", "fields") if key in found}
-    answer = flask.jsonify(error=body)
+    answer = json_answer({"error": body})
     answer.status_code = found["status"]
     return answer
 

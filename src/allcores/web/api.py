@@ -16,6 +16,7 @@ from allcores.jobs.model import Job, State
 from allcores.web import supervision
 from allcores.web.filters import read_filter
 from allcores.web.handed_in import HandedIn
+from allcores.web.json_text import json_answer
 from allcores.web.metrics_text import as_text
 from allcores.web.security import CSRF_FIELD, Refused, User
 from allcores.web.state import current
@@ -95,7 +96,7 @@ def submit_job() -> Any:
                 raise WrongFields({"key": "it is another one than the header Idempotency-Key has"})
             body = {**body, "key": check_key(header)}
         found = files.submit(wanted_from_json(body))
-    answer = flask.jsonify(job_json(found.job, console.settings.secret))
+    answer = json_answer(job_json(found.job, console.settings.secret))
     answer.status_code = 202
     answer.headers["Location"] = flask.url_for("allcores.api_job", job_id=found.job.id)
     if found.replayed:
@@ -140,7 +141,7 @@ def job(job_id: str) -> Any:
     """GET /api/jobs/ID."""
     settings = current().settings
     found = job_json(found_job(job_id), settings.secret)
-    return _tagged(flask.jsonify(found), json.dumps(found, sort_keys=True))
+    return _tagged(json_answer(found), json.dumps(found, sort_keys=True))
 
 
 def jobs() -> Any:
@@ -170,7 +171,7 @@ def jobs() -> Any:
         "searched": page.searched,
         "searched_all": page.searched_all,
     }
-    return _tagged(flask.jsonify(found), *made_from)
+    return _tagged(json_answer(found), *made_from)
 
 
 def _whole(name: str, default: int | None, least: int, most: int) -> int | None:
@@ -188,7 +189,7 @@ def cancel(job_id: str) -> Any:
     if before.state.is_final:
         if before.state is not State.CANCELLED:
             raise Refused(409, "already_ended", f"The job has ended: it is {before.state.value}.")
-        return flask.jsonify(job_json(before, console.settings.secret))
+        return json_answer(job_json(before, console.settings.secret))
     console.store.cancel([job_id], _user().name)
     return _changed(job_id)
 
@@ -207,7 +208,7 @@ def retry(job_id: str) -> Any:
 
 
 def _changed(job_id: str) -> Response:
-    answer = flask.jsonify(job_json(found_job(job_id), current().settings.secret))
+    answer = json_answer(job_json(found_job(job_id), current().settings.secret))
     answer.status_code = 202
     return answer
 
@@ -227,29 +228,35 @@ def tasks() -> Any:
         }
         for _, task in sorted(current().tasks.items())
     ]
-    return flask.jsonify(tasks=found)
+    return json_answer({"tasks": found})
 
 
 def counts() -> Any:
     """GET /api/counts."""
     found = current().store.counts()
-    return flask.jsonify(
-        total=found.total,
-        by_state={state.value: found.by_state.get(state, 0) for state in State},
-        by_task={task: {state.value: n for state, n in each.items()} for task, each in sorted(found.by_task.items())},
+    return json_answer(
+        {
+            "total": found.total,
+            "by_state": {state.value: found.by_state.get(state, 0) for state in State},
+            "by_task": {
+                task: {state.value: n for state, n in each.items()} for task, each in sorted(found.by_task.items())
+            },
+        }
     )
 
 
 def audit() -> Any:
     """GET /api/audit: who changed what, newest first."""
     rows = current().store.audit(_whole("after", None, 0, 2**63 - 1))
-    return flask.jsonify(
-        audit=[
-            {"seq": row.seq, "at": moment(row.at), "by": row.by, "action": row.action, "count": row.count,
-             "detail": dict(row.detail)}
-            for row in rows
-        ],
-        after=rows[-1].seq if rows else None,
+    return json_answer(
+        {
+            "audit": [
+                {"seq": row.seq, "at": moment(row.at), "by": row.by, "action": row.action, "count": row.count,
+                 "detail": dict(row.detail)}
+                for row in rows
+            ],
+            "after": rows[-1].seq if rows else None,
+        }
     )  # fmt: skip
 
 
@@ -263,11 +270,11 @@ def healthz() -> Any:
         store = current().store
         change = store.change_number()
     except StoreError as error:
-        return flask.jsonify(status="failing", **({"store": str(error)} if known else {})), 503
+        return json_answer({"status": "failing", **({"store": str(error)} if known else {})}, 503)
     if not known:
-        return flask.jsonify(status="ok")
+        return json_answer({"status": "ok"})
     seen = supervision.look(store)
-    return flask.jsonify(status="ok", store="ok", change=change, supervisor=seen.as_json())
+    return json_answer({"status": "ok", "store": "ok", "change": change, "supervisor": seen.as_json()})
 
 
 def metrics() -> Any:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import flask
-
 import allcores
 from allcores.jobs.model import State
+from allcores.web.json_text import json_answer
 from allcores.web.state import root
 from allcores.web.submitting import MOST_DELAY, MOST_KEY, MOST_PRIORITY, MOST_RETRIES, MOST_TAG, MOST_TAGS
 
@@ -333,4 +332,4 @@ def describe(prefix: str) -> dict[str, Any]:
 
 def document() -> Any:
     """GET /api/openapi.json."""
-    return flask.jsonify(describe(root()))
+    return json_answer(describe(root()))
