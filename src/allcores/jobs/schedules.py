@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import time
 import zoneinfo
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ def _local_zone() -> datetime.tzinfo:
     name = os.environ.get("TZ", "").removeprefix(":")
     path = name if os.path.isabs(name) else "/etc/localtime"
     if name and path != name:
-        with contextlib.suppress(zoneinfo.ZoneInfoNotFoundError, ValueError):
+        with contextlib.suppress(zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
             return zoneinfo.ZoneInfo(name)
     if not name or path == name:
         with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
@@ -99,25 +100,24 @@ class _OfTheSystem(datetime.tzinfo):
         return os.environ.get("TZ", "").removeprefix(":") or "localtime"
 
 
-def next_time(task: Task, after: float) -> float | None:
-    """The first time after a moment at which a task is due; None if there is none."""
+def _times(task: Task, after: float) -> Iterator[float]:
+    """The times of a task after a moment, in their order."""
     assert task.schedule is not None
     start = datetime.datetime.fromtimestamp(after, zone_of(task))
-    try:
-        return next(CronSim(task.schedule, start)).timestamp()
-    except StopIteration:
-        return None
+    for each in CronSim(task.schedule, start):
+        # Within an hour that comes twice, that of its first pass is told, though it is over.
+        if (at := each.timestamp()) > after:
+            yield at
+
+
+def next_time(task: Task, after: float) -> float | None:
+    """The first time after a moment at which a task is due; None if there is none."""
+    return next(_times(task, after), None)
 
 
 def times_between(task: Task, after: float, until: float) -> Iterable[float]:
     """The times of a task from after one moment up to another one."""
-    assert task.schedule is not None
-    start = datetime.datetime.fromtimestamp(after, zone_of(task))
-    for each in CronSim(task.schedule, start):
-        at = each.timestamp()
-        if at > until:
-            return
-        yield at
+    return itertools.takewhile(lambda at: at <= until, _times(task, after))
 
 
 def looked_until(seen: float, now: float) -> float:

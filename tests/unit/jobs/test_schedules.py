@@ -154,6 +154,29 @@ def test_an_hour_that_is_repeated() -> None:
     assert fired(one, seen, now) == ["25 02:30", "26 02:30"]
 
 
+@pytest.mark.parametrize("schedule", ["30 2 * * *", "*/30 * * * *", "30 * * * *"])
+def test_within_an_hour_that_is_repeated(schedule: str) -> None:
+    """The next time lies ahead there, too, and what was due in its first pass is not due once more."""
+    one = scheduled(schedule, timezone="Europe/Berlin", catch_up="all")
+    first, second = (at(f"2026-10-25 0{hour}:10") for hour in (0, 1))
+    whole = list(times_between(one, first, second + 100_000))
+    assert whole == sorted(set(whole))
+    for seen in (first, second, second + 1_800):
+        later = [each for each in whole if each > seen]
+        assert next_time(one, seen) == later[0]
+        assert [each.at for each in due(one, seen, second + 100_000)] == later
+
+
+def test_half_an_hour_that_is_repeated() -> None:
+    """On Lord Howe Island clocks change by thirty minutes: 01:30 to 02:00 comes twice."""
+    one = scheduled("45 1 * * *", timezone="Australia/Lord_Howe", catch_up="all")
+    change = at("2026-04-04 15:00")
+    assert list(times_between(one, change - 90_000, change + 90_000)) == [
+        at(f"2026-04-{text}") for text in ("03 14:45", "04 14:45", "05 15:15")
+    ]
+    assert next_time(one, change + 60) == at("2026-04-05 15:15")
+
+
 def test_what_was_seen_is_of_one_schedule() -> None:
     one, other = scheduled("0 * * * *"), scheduled("5 * * * *")
     known = {one.name: as_seen(one, 300.0)}
