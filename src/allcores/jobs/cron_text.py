@@ -8,19 +8,46 @@ import zoneinfo
 from cronsim import CronSim, CronSimError
 
 from allcores.errors import UsageError
+from allcores.jobs.rows import shown
+
+#: what dates are looked for from on: with leap years in the fifty years that are searched
+_START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 def check_cron(name: str, schedule: str, timezone: str | None) -> None:
     """Raise UsageError unless a task's schedule and time zone make sense."""
     try:
-        CronSim(schedule, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
-    except CronSimError as error:
+        if not isinstance(schedule, str):
+            raise CronSimError("it is no text")
+        times = CronSim(schedule, _START)
+    except (CronSimError, ValueError) as error:
         raise UsageError(
-            f"task {name!r}: schedule={schedule!r} is no cron text ({error}); it has five parts: minute hour day month"
-            " weekday, as in '*/5 * * * *'"
+            f"task {name!r}: schedule={shown(schedule)} is no cron text ({error}); it has five parts: minute hour day"
+            " month weekday, as in '*/5 * * * *'"
         ) from None
-    if timezone is not None:
-        try:
-            zoneinfo.ZoneInfo(timezone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-            raise UsageError(f"task {name!r}: there is no time zone {timezone!r}; one is 'Europe/Berlin'") from None
+    if next(times, None) is None:
+        raise UsageError(f"task {name!r}: schedule={shown(schedule)} never comes: no such day is in such a month")
+    if timezone is not None and not _is_zone(timezone):
+        # What small images lack.
+        has_zones = bool(zoneinfo.available_timezones())
+        hint = "one is 'Europe/Berlin'" if has_zones else "no files of zones are here: `pip install tzdata` brings them"
+        raise UsageError(f"task {name!r}: there is no time zone {shown(timezone)}; {hint}")
+
+
+def zone_named(name: str) -> datetime.tzinfo:
+    """A time zone; UTC is there without files of zones, too.
+
+    Raises:
+        ZoneInfoNotFoundError, OSError, ValueError: There is none of that name.
+    """
+    return datetime.UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+
+
+def _is_zone(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    try:
+        zone_named(name)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):  # a folder of zones, or a name that is too long
+        return False
+    return True

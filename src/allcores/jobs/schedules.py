@@ -21,6 +21,7 @@ from typing import Any
 
 from cronsim import CronSim
 
+from allcores.jobs.cron_text import zone_named
 from allcores.jobs.tasks import Task
 
 #: most times that are made up for with catch_up="all"
@@ -54,7 +55,7 @@ class Firing:
 def zone_of(task: Task) -> datetime.tzinfo:
     """Where a task's schedule is."""
     if task.timezone is not None:
-        return zoneinfo.ZoneInfo(task.timezone)
+        return zone_named(task.timezone)
     return _local_zone()
 
 

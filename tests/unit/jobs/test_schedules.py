@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import itertools
 import os
 import time
+import zoneinfo
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from allcores.errors import UsageError
 from allcores.jobs import Task, schedules, task
 from allcores.jobs.schedules import (
     MOST_CAUGHT_UP,
@@ -194,3 +197,17 @@ def test_what_earlier_versions_kept_in_a_file(tmp_path: Path) -> None:
     for odd in ("{", "[]"):
         (tmp_path / "schedules.json").write_text(odd)
         assert seen_in_file(tmp_path) == {}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tzdata") is not None, reason="there are files of zones, whatever is done")
+def test_where_there_are_no_files_of_zones() -> None:
+    """Small images have none: UTC is there all the same, and for others the way out is named."""
+    zoneinfo.reset_tzpath(to=[])
+    ZoneInfo.clear_cache()
+    try:
+        assert next_time(scheduled("0 3 * * *", timezone="UTC"), at("2026-01-01 12:00")) == at("2026-01-02 03:00")
+        with pytest.raises(UsageError, match=r"no time zone 'Europe/Berlin'; no files of zones .*tzdata`"):
+            scheduled("0 3 * * *", timezone="Europe/Berlin")
+    finally:
+        zoneinfo.reset_tzpath()
+        ZoneInfo.clear_cache()

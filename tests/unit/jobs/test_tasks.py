@@ -261,6 +261,12 @@ def test_the_schema_is_that_of_an_object() -> None:
         ({"catch_up": "some"}, "catch_up='some'"),
         ({"schedule": "* * * *"}, "is no cron text"),
         ({"schedule": "* * * * *", "timezone": "Mars/Olympus"}, "there is no time zone"),
+        ({"schedule": 5}, "schedule=5 is no cron text"),
+        ({"schedule": "0 0 */31 2 1#2"}, "never comes"),
+        ({"schedule": "9" * 5_000 + " 0 * * *"}, "is no cron text"),
+        ({"schedule": "* * * * *", "timezone": 5}, "there is no time zone 5"),
+        ({"schedule": "* * * * *", "timezone": "x" * 5_000}, "there is no time zone 'xxx"),
+        ({"schedule": "* * * * *", "timezone": "America"}, "there is no time zone 'America'"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], sentence: str) -> None:
