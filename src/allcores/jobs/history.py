@@ -42,14 +42,13 @@ def spans(store: JobStore, since: float, most: int) -> list[Span]:
     running = select(*columns).where(text(schema.RUNNING), began).order_by(jobs.c.seq.desc()).limit(MOST_RUNNING)
     with store.reading() as connection:
         found = list(connection.execute(running).all())
-        ends = [jobs.c.finished.is_not(None), jobs.c.finished >= since, jobs.c.finished <= last]
-        newest = jobs.c.finished.desc()
+        ends, newest = [jobs.c.finished.is_not(None), jobs.c.finished <= last], jobs.c.finished.desc()
         # The index alone says when the first of them was.
         first = connection.execute(
-            select(jobs.c.finished).where(*ends).order_by(newest).limit(1).offset(MOST_LOOKED)
+            select(jobs.c.finished).where(*ends, jobs.c.finished >= since).order_by(newest).limit(1).offset(MOST_LOOKED)
         ).scalar()
-        if first is not None:
-            ends.append(jobs.c.finished >= first)
+        # In place of the other bound: of two, SQLite looks one up.
+        ends.append(jobs.c.finished >= (since if first is None else first))
         found += connection.execute(select(*columns).where(*ends, began).order_by(newest).limit(most)).all()
     return [Span(str(row[0]), State(row[1]), float(row[2]), row[3]) for row in found if row[1] in tuple(State)]
 
