@@ -185,6 +185,8 @@ def test_one_key_gives_one_placeholder_and_another_key_is_refused() -> None:
         redact("a@b.com", key=b"abc")
     with pytest.raises(UsageError, match="knows no 'NAME'"):
         redact("x", kinds=["NAME"])
+    with pytest.raises(UsageError, match="there are no kinds"):
+        redact("a@b.com", kinds=[])
 
 
 def test_the_key_comes_from_a_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

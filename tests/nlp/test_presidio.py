@@ -79,6 +79,7 @@ def test_what_it_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"score": 2.0}, "score=2.0 must lie between 0 and 1"),
         ({"max_chars": 10}, "max_chars=10 must be a whole number, 1,000 or more"),
         ({"kinds": ["FACE"]}, "knows no 'FACE'"),
+        ({"entities": [], "kinds": []}, "there are no entities and no kinds, so it would find nothing"),
     ]
     for options, message in wrong:
         with pytest.raises(UsageError, match=message):

@@ -235,6 +235,10 @@ def test_a_text_is_a_list_where_there_is_to_be_one(stage: str, option: str) -> N
         ("lemmas", "max_chars", 5_000.5, "max_chars=5000.5 must be a whole number, 1,000 or more"),
         ("pii", "key_file", 5, "key_file=5 must be a text"),
         ("pii", "key_env", True, "key_env=True must be a text"),
+        ("pii", "kinds", [], "there are no kinds, so it would find nothing: name some, or leave the stage out"),
+        ("pii", "kinds", "", "stage .pii.: there are no kinds"),
+        ("sentiment", "languages", [], "stage .sentiment.: there are no languages"),
+        ("intent", "languages", "", "stage .intent.: there are no languages"),
         ("sentiment", "languages", [1], "languages is .1., and must be a list of texts"),
         ("embedding", "max_tokens", 1.5, "max_tokens=1.5 must be a whole number, 3 or more"),
         ("lang", "threshold", 50, "threshold=50 must lie between 0 and 1"),
@@ -305,7 +309,7 @@ def batch_of(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("how", [{"each": raise_for_x}, {"batch": batch_of}], ids=["each", "batch"])
 def test_a_stage_that_fails_costs_its_own_field_of_that_row(how: Any) -> None:
     stage = Stage("mine", **how, gives={"length": "int32"})
-    assert rows(["ab", "x", "abc", None], ["unicode", stage, "pii"], pii={"kinds": ()}) == [
+    assert rows(["ab", "x", "abc", None], ["unicode", stage, "pii"], pii={"kinds": ("URL",)}) == [
         {"text_norm": "ab", "length": 2, "pii": [], "text_redacted": "ab"},
         {"text_norm": "x", "error": "mine: ValueError: no x, please", "pii": [], "text_redacted": "x"},
         {"text_norm": "abc", "length": 3, "pii": [], "text_redacted": "abc"},

@@ -131,6 +131,20 @@ def check_whole(stage: str, name: str, value: Any, least: int) -> None:
         raise UsageError(f"stage {stage!r}: {name}={value!r} must be a whole number, {least:,} or more")
 
 
+def check_some(stage: str, name: str, values: Sequence[Any]) -> None:
+    """Raise UsageError if an option names nothing: the stage would pass over all messages, without a word.
+
+    Args:
+        stage: Whose it is, for the message.
+        name: Of the option.
+        values: That were given.
+    """
+    if not values:
+        raise UsageError(
+            f"stage {stage!r}: there are no {name}, so it would find nothing: name some, or leave the stage out"
+        )
+
+
 def listed(value: Any) -> Any:
     """A text as a list, with commas between its parts: never its letters. Anything else as it is."""
     return tuple(part for part in map(str.strip, value.split(",")) if part) if isinstance(value, str) else value

@@ -22,7 +22,7 @@ from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.model_files import kept
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_some
 from allcores.sources.compression import without_compression
 from allcores.sources.open import CSV_SUFFIXES, from_inputs
 
@@ -72,6 +72,7 @@ class IntentModel:
     """What the stage loads: the weights of each intent, and what makes features of text."""
 
     def __init__(self, examples: str | None, languages: Sequence[str]) -> None:
+        check_some("intent", "languages", languages)
         self.numpy: Any = library("numpy", extra="nlp", use="telling intents apart")
         with kept_out("torch", "pandas", "pyarrow"):
             text = library("sklearn.feature_extraction.text", extra="nlp", use="telling intents apart")

@@ -18,7 +18,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage, listed
+from allcores.nlp.stage import Stage, check_some, listed
 from allcores.nlp.stages.pii_keys import check_key, placeholder, restored
 from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans
 from allcores.system.tracebacks import hiding
@@ -87,6 +87,7 @@ def load_key(stage: str, key_file: str | None, key_env: str | None) -> bytes | N
 
 def load_scrubber(kinds: Sequence[str], key_file: str | None, key_env: str | None, replace: bool) -> Scrubber:
     """A scrubber whose key is in a file, or in the environment."""
+    check_some("pii", "kinds", kinds)
     return Scrubber(kinds, load_key("pii", key_file, key_env), replace)
 
 
@@ -123,8 +124,10 @@ def redact(text: str, *, key: bytes | None = None, kinds: Sequence[str] = tuple(
         kinds: What is looked for: names out of EMAIL, PHONE, CARD, IBAN, IP, URL.
 
     Raises:
-        UsageError: For another kind, or a key of another length.
+        UsageError: For another kind, or none, or a key of another length.
     """
+    kinds = listed(kinds)
+    check_some("pii", "kinds", kinds)
     scrubber = Scrubber(kinds, key, replace=False)
     return scrubber.redacted(text, find_spans(text, scrubber.kinds))
 

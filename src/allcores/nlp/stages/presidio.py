@@ -22,7 +22,7 @@ from typing import Any
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.records import Record, sentence_of
-from allcores.nlp.stage import Stage, check_whole
+from allcores.nlp.stage import Stage, check_some, check_whole
 from allcores.nlp.stages.annotation import DEFAULT_MODEL, cut
 from allcores.nlp.stages.language import name_in_spacy
 from allcores.nlp.stages.pii import GIVES, Scrubber, load_key, scrub, withheld
@@ -60,6 +60,7 @@ class PresidioScrubber(Scrubber):
         replace: bool,
         max_chars: int,
     ) -> None:
+        check_some("presidio", "entities and no kinds", entities or kinds)
         super().__init__(kinds, key, replace)
         if not 0 <= score <= 1:
             raise UsageError(f"stage 'presidio': score={score} must lie between 0 and 1")

@@ -13,7 +13,7 @@ from typing import Any
 
 from allcores.nlp.libraries import library
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, check_some
 
 #: characters that are judged; the rules look at each word's neighbours in lists, which a megabyte would make slow
 LOOKED_AT = 20_000
@@ -23,6 +23,7 @@ class SentimentModel:
     """What the stage loads."""
 
     def __init__(self, languages: Sequence[str]) -> None:
+        check_some("sentiment", "languages", languages)
         vader = library("vaderSentiment.vaderSentiment", extra="nlp", use="sentiment")
         self.analyzer: Any = vader.SentimentIntensityAnalyzer()
         self.languages = frozenset(languages)
