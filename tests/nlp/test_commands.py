@@ -97,6 +97,22 @@ def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Pat
     assert warm.run("chat", "stats", "b.jsonl", folder=folder).out.startswith("21 rows, 1 with an error")
 
 
+def test_options_of_stages_that_do_not_run_are_told_unless_stages_were_left_out(
+    warm: Interpreter, folder: Path
+) -> None:
+    """Those of a file are for all of its stages, and --stages chooses among them."""
+    (folder / "chat.toml").write_text('stages = ["unicode", "pii"]\n[pii]\nreplace = true\n[lang]\nthreshold = 0.5\n')
+    said = "note: the options of the stage '{}' do nothing, for it is not among the stages: {}\n"
+    for words, told in (
+        (["--stages", "unicode", "--set", "pii.replace=true"], said.format("pii", "unicode")),
+        (["--config", "chat.toml"], said.format("lang", "unicode, pii")),
+        (["--config", "chat.toml", "--stages", "unicode"], ""),
+        (["--config", "chat.toml", "--stages", "unicode", "--set", "pii.kinds=URL"], said.format("pii", "unicode")),
+    ):
+        done = warm.run("chat", "preprocess", "chat.jsonl", "-o", "c.jsonl", "-q", *words, folder=folder)
+        assert (done.code, done.err) == (0, told)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,11 +235,11 @@ def test_a_text_is_a_list_where_there_is_to_be_one(stage: str, option: str) -> N
         ("tokens", "default", 5, "no rules for default=5: give a code like en"),
         ("lemmas", "max_chars", 5_000.5, "max_chars=5000.5 must be a whole number, 1,000 or more"),
         ("pii", "key_file", 5, "key_file=5 must be a text"),
-        ("pii", "key_env", True, "key_env=True must be a text"),
         ("pii", "kinds", [], "there are no kinds, so it would find nothing: name some, or leave the stage out"),
         ("pii", "kinds", "", "stage .pii.: there are no kinds"),
         ("sentiment", "languages", [], "stage .sentiment.: there are no languages"),
         ("intent", "languages", "", "stage .intent.: there are no languages"),
+        ("pii", "key_env", True, "key_env=True must be a text"),
         ("sentiment", "languages", [1], "languages is .1., and must be a list of texts"),
         ("embedding", "max_tokens", 1.5, "max_tokens=1.5 must be a whole number, 3 or more"),
         ("lang", "threshold", 50, "threshold=50 must lie between 0 and 1"),
@@ -532,3 +533,15 @@ def test_a_norwegian_model_gets_norwegian_texts(tmp_path: Path) -> None:
         norwegian, english = rows(texts, ["unicode", "lang", "lemmas"], **options)
         assert (norwegian["lang"], norwegian["tokens"][:2]) == ("no", ["Hvorfor", "er"])
         assert "tokens" not in english
+
+
+@pytest.mark.quick
+def test_options_of_a_stage_that_is_not_chosen_are_told() -> None:
+    """Who sets pii.replace and leaves out pii has personal data in the rows."""
+    with pytest.warns(RuntimeWarning, match="the options of the stage 'pii' do nothing, .* among the stages: unicode$"):
+        chosen(["unicode"], {"pii": {"replace": True}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen(["unicode"], {"pii": {}})
+        chosen(["unicode", "pii"], {"pii": {"replace": True}})
+        chosen(["unicode"], {"pii": {"replace": True}}, spared={"pii"})

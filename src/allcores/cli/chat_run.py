@@ -180,7 +180,10 @@ def _stages(names: str | None, config: str | None, settings: Iterable[str]) -> t
         listed = [name.strip() for name in names.split(",") if name.strip()]
         if not listed:
             raise CommandError("--stages names none: leave it out for those that are the default")
-    return chosen(listed, with_settings(options, settings), resolve_any)
+    given = with_settings({}, settings)
+    # Options in a file are for all of its stages, of which --stages is to leave some out.
+    spared = options.keys() - given.keys() if names is not None else ()
+    return chosen(listed, with_settings(options, settings), resolve_any, spared)
 
 
 def given_names(texts: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from allcores.errors import UsageError
@@ -21,6 +21,7 @@ from allcores.nlp.stages.sentiment import SENTIMENT
 from allcores.nlp.stages.token_ids import IDS
 from allcores.nlp.stages.tokens import TOKENS
 from allcores.nlp.stages.unicode_text import UNICODE
+from allcores.system import caller
 
 #: all that there are, in the order in which they make sense
 STAGES: Mapping[str, Stage] = {
@@ -49,13 +50,15 @@ def chosen(
     names: Iterable[str | Stage] | None,
     options: Mapping[str, Mapping[str, Any]],
     find: Callable[[str], Any] | None = None,
+    spared: Container[str] = (),
 ) -> tuple[Stage, ...]:
     """The stages of a pipeline, in order, with their options.
 
     Args:
         names: Names of `STAGES`, stages, or names that `find` knows, or a text of them with commas; None: `DEFAULT`.
-        options: By stage's name.
+        options: By stage's name; of one that is not chosen, a warning says that they do nothing.
         find: Gives the stage for a name with a colon, `work.py:shout`.
+        spared: Stages that were left out on purpose: no warning that their options do nothing.
 
     Raises:
         UsageError: For a stage that there is not, one twice or beside what it stands for, an order in which one has
@@ -75,12 +78,15 @@ def chosen(
     for name, given in options.items():
         if not isinstance(given, Mapping):
             raise UsageError(f"the options of the stage {name!r} are {given!r}; write them by name: {{'name': value}}")
-        if name not in found:
-            if name in STAGES:
-                continue  # of a stage that is left out this time
+        if name not in found and name not in STAGES:
             raise UsageError(f"there are options for a stage {name!r}, which there is not: {_known()}")
     stages = tuple(stage.with_options(options.get(name, {})) for name, stage in found.items())
     _check_order(stages)
+    for name, given in options.items():
+        if given and name not in found and name not in spared:
+            caller.warn(
+                f"the options of the stage {name!r} do nothing, for it is not among the stages: {', '.join(found)}"
+            )
     return stages
 
 
