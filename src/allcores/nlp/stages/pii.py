@@ -19,9 +19,12 @@ from typing import Any
 from allcores.errors import UsageError
 from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage, check_some, listed
-from allcores.nlp.stages.pii_keys import check_key, placeholder, restored
-from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans
+from allcores.nlp.stages.pii_keys import check_key, lookalikes, placeholder, restored
+from allcores.nlp.stages.pii_patterns import KINDS, Span, add, find_spans
 from allcores.system.tracebacks import hiding
+
+#: the type of a placeholder that stands for text which looks like one
+TEXT = "TEXT"
 
 
 class Scrubber:
@@ -45,10 +48,19 @@ class Scrubber:
         """The personal data in a message, in order; spans do not overlap."""
         return find_spans(record["text_norm"], self.kinds)
 
+    def replaced(self, text: str, spans: Sequence[Span]) -> Sequence[Span]:
+        """The spans, and with a key what only looks like a placeholder: else the text could not be turned back."""
+        if self.key is None or "[" not in text:
+            return spans
+        found = list(spans)
+        for start, end in lookalikes(self.key, text):
+            add(Span(TEXT, start, end), found)
+        return found
+
     def redacted(self, text: str, spans: Sequence[Span]) -> str:
         """The text with a placeholder for each span."""
         parts, place = [], 0
-        for span in spans:
+        for span in self.replaced(text, spans):
             parts += [text[place : span.start], self.placeholder(span.type, text[span.start : span.end])]
             place = span.end
         return "".join([*parts, text[place:]])
@@ -101,9 +113,10 @@ def scrub(scrubber: Scrubber, record: Record) -> dict[str, Any]:
             "text_redacted": redacted,
         }
     moved, shift = [], 0
-    for kind, start, end in spans:
+    for kind, start, end in scrubber.replaced(record["text_norm"], spans):
         length = len(scrubber.placeholder(kind, record["text_norm"][start:end]))
-        moved.append({"type": kind, "start": start + shift, "end": start + shift + length})
+        if kind != TEXT:
+            moved.append({"type": kind, "start": start + shift, "end": start + shift + length})
         shift += length - (end - start)
     # Nothing leads back from it: what was read is not there any more.
     return {"pii": moved, "text_redacted": redacted, "text_norm": redacted, "text": redacted, "text_map": None}

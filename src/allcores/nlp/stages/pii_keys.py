@@ -52,20 +52,30 @@ def restored(key: bytes, text: str) -> str:
     Raises:
         UsageError: If one was made with another key, or changed.
     """
+    return _PLACEHOLDER.sub(lambda match: _plain(key, match), text)
 
-    def plain(match: re.Match[str]) -> str:
-        kind, token = match.groups()
+
+def lookalikes(key: bytes, text: str) -> Iterator[tuple[int, int]]:
+    """Where a text has what `restored` would take for a placeholder and refuse, though it is the text's own."""
+    for match in _PLACEHOLDER.finditer(text):
         try:
-            data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        except binascii.Error:
-            raise UsageError(f"{match[0][:40]} is no placeholder of personal data, or was changed") from None
-        vector, hidden = data[:_VECTOR_BYTES], data[_VECTOR_BYTES:]
-        shown = _crypted(key, vector, hidden)
-        if not hmac.compare_digest(vector, _vector(key, kind, shown)):
-            raise UsageError(f"{match[0][:40]} was made with another key, or changed")
-        return shown.decode("utf-8", "surrogatepass")
+            _plain(key, match)
+        except UsageError:
+            yield match.span()
 
-    return _PLACEHOLDER.sub(plain, text)
+
+def _plain(key: bytes, match: re.Match[str]) -> str:
+    """What a placeholder stands for. Raises UsageError."""
+    kind, token = match.groups()
+    try:
+        data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    except binascii.Error:
+        raise UsageError(f"{match[0][:40]} is no placeholder of personal data, or was changed") from None
+    vector, hidden = data[:_VECTOR_BYTES], data[_VECTOR_BYTES:]
+    shown = _crypted(key, vector, hidden)
+    if not hmac.compare_digest(vector, _vector(key, kind, shown)):
+        raise UsageError(f"{match[0][:40]} was made with another key, or changed")
+    return shown.decode("utf-8", "surrogatepass")
 
 
 def _vector(key: bytes, kind: str, plain: bytes) -> bytes:
