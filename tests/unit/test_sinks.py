@@ -284,6 +284,16 @@ def test_no_name_is_given_to_lines_of_json_that_says_something_else(name: str, s
         sink_of(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["o.txt", "o", "o.json", "2026-11-27T10:00.jsonl", "a.csv:b.jsonl", "o.jsonl.gz"])
+@pytest.mark.parametrize("name", ["o.txt", "o", "2026-11-27T10:00.jsonl", "a.csv:b.jsonl", "o.jsonl.gz"])
 def test_any_other_name_is_one_of_json_lines(name: str, tmp_path: Path) -> None:
     assert isinstance(sink_of(str(tmp_path / name)), JsonLinesFile)
+
+
+@pytest.mark.parametrize(("name", "better"), [("o.json", "o.jsonl"), ("o.json.gz", "o.jsonl.gz")])
+def test_a_name_of_one_document_is_told_that_it_has_lines(name: str, better: str) -> None:
+    """The line that is named is the program's."""
+    with pytest.warns(
+        RuntimeWarning, match=f"^{name} will have a line of JSON for each item, .* name it {better}$"
+    ) as told:
+        assert isinstance(sink_of(name), JsonLinesFile)
+    assert told[0].filename == __file__

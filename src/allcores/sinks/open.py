@@ -10,8 +10,8 @@ from allcores.sinks.base import WholeSink
 from allcores.sinks.directory import FolderOfFiles, remove_made
 from allcores.sinks.json_lines import JsonLinesFile
 from allcores.sources.compression import without_compression
-from allcores.sources.open import ARCHIVE_SUFFIXES, CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
-from allcores.system import own_files
+from allcores.sources.open import ARCHIVE_SUFFIXES, CSV_SUFFIXES, JSON_SUFFIX, JSONL_SUFFIXES, PARQUET_SUFFIXES
+from allcores.system import caller, own_files
 from allcores.system.partial_files import partial_path
 
 DATABASE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
@@ -26,7 +26,7 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
     """The sink that a path names by its suffix; a sink is given back as it is.
 
     .csv and .tsv, .parquet, .sqlite and .db (`out.db:table`), a name that ends with a slash (a folder of files);
-    everything else is JSON Lines.
+    everything else is JSON Lines, and a warning says so of a name that ends with .json.
 
     Raises:
         UsageError: If it is no sink, or a name of a file that would hold something else.
@@ -63,6 +63,12 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
         sink = SqliteTable(table[0], table[2]) if named else SqliteTable(path)  # a folder may have a colon in its name
     else:
         _check_lines(path, table[0])
+        if plain.endswith(JSON_SUFFIX):
+            name = path[: len(plain)]
+            caller.warn(
+                f"{path} will have a line of JSON for each item, which is not one document, as its name says: name it"
+                f" {name}l{path[len(name) :]}"
+            )
         special = False
         sink = JsonLinesFile(path, records=records)
     if special and records:
