@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 import functools
+import importlib
 import os
 import pathlib
 import re
@@ -25,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.cache.keys import NoKey, function_key, item_key, key_bytes
+from allcores.cache.kinds import is_own
 from allcores.errors import UsageError
 
 NAME = "script_of_keys"
@@ -816,3 +818,17 @@ def test_a_type_that_is_made_of_itself_is_looked_into_once(monkeypatch: pytest.M
     exec("type Json = dict[str, Json] | list[Json] | tuple[Json, ...] | None\ndef find(x): return Json, x", names)
     code.Facts(key_bytes).of(names["find"])
     assert 0 < len(looks) < 50
+
+
+@pytest.mark.parametrize("folder", ["user/lib/python3.11/site-packages", "usr/lib/python3/dist-packages"])
+def test_what_is_installed_elsewhere_is_installed(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `pip install --user`, or by the system: all of a library would be looked into, at the start of each map."""
+    (tmp_path / folder).mkdir(parents=True)
+    name = f"installed_{folder[:3]}_elsewhere"
+    (tmp_path / folder / f"{name}.py").write_text("def work(x):\n    return x\n\nclass Thing:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path / folder)
+    module = importlib.import_module(name)
+    try:
+        assert not any(is_own(each) for each in (module, module.work, module.Thing))
+    finally:
+        del sys.modules[name]

@@ -26,6 +26,7 @@ from types import (
 from typing import Any
 
 from allcores.system import main_module
+from allcores.system.installations import is_installed
 from allcores.system.object_state import LRU_CACHE, held_around
 
 #: elements of a container at the top of a module, with those in it; one of more is no part of the key
@@ -225,7 +226,9 @@ def is_own(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=1_000)
 def _is_own_file(file: str) -> bool:
-    return not file.startswith("<frozen") and not os.path.abspath(file).startswith(_installed())
+    path = os.path.abspath(file)
+    # Also what is installed for a user, or by the system: all of its code would be looked into, for seconds.
+    return not file.startswith("<frozen") and not path.startswith(_installed()) and not is_installed(path)
 
 
 @functools.cache
