@@ -119,3 +119,28 @@ def test_what_we_write_we_read(suffix: str, size: int) -> None:
 def test_thousands_of_small_streams() -> None:
     """As many log files are made of."""
     assert text_of(".gz", COMPRESS[".gz"](b"line\n") * 5_000) == b"line\n" * 5_000
+
+
+@pytest.mark.parametrize("window_log", [10, 28])
+def test_a_window_of_zstd_may_be_large(window_log: int) -> None:
+    """As `zstd --long` makes them; the library by itself takes 128 MB, and a whole archive would be refused."""
+    frame = b"\x28\xb5\x2f\xfd" + bytes((0, (window_log - 10) << 3)) + b"\x21\0\0" + b"one\n"
+    assert text_of(".zst", frame) == b"one\n"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("text", [b'{"a": 1}\n', b"x"])
+def test_text_with_the_name_of_what_is_compressed_is_told_as_such(tmp_path: Path, suffix: str, text: bytes) -> None:
+    path = write(tmp_path, suffix, text)
+    with pytest.raises(BadInput, match=f"line 1: it (does not begin as {suffix} does|ends in the middle)"):
+        list(from_inputs([path]))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ["lines.txt", "lines.jsonl", "lines.csv"])
+def test_what_is_compressed_is_told_by_its_beginning(tmp_path: Path, name: str, suffix: str) -> None:
+    """Another encoding would read it as lines of anything."""
+    path = tmp_path / name
+    path.write_bytes(COMPRESS[suffix](b"a,b\n" * 100))
+    with pytest.raises(BadInput, match=f"line 1: .* not utf-8; it begins as {suffix} does: give it a name that ends"):
+        list(from_inputs([str(path)]))

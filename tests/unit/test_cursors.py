@@ -313,7 +313,8 @@ def test_a_json_file_has_to_say_how_it_holds_items(name: str, tmp_path: Path) ->
     ("content", "words"),
     [
         ("a\nb\n".encode("utf-16"), "begins as UTF-16 does: convert it first"),
-        (b"PK\x03\x04\0\0\x08\xff\0\n", "is this a file of text"),
+        (b"PK\x03\x04\0\0\x08\xff\0\n", "begins as an archive does, which .xlsx files are"),
+        (b"\x89PNG\0\n", "is this a file of text"),
         (b"caf\xe9\n", "--encoding latin-1"),
     ],
 )

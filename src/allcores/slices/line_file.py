@@ -14,20 +14,13 @@ from allcores.errors import UsageError
 from allcores.formatting import size_text
 from allcores.slices.source import SLICE_BYTES, SlicedFile, Slices, Stamp, whole
 from allcores.system import deferral
+from allcores.system.file_beginnings import UTF_16, compression_by_content
 
 #: Bytes after the end of a slice in which the end of its last line is looked for. A longer line is refused: most likely
 #: it is no file of lines, and would fill the memory.
 LINE_BYTES_MAX = 256 * 1024 * 1024
 #: Bytes that are read at a time in search of a line's end.
 STRIDE_BYTES = 64 * 1024
-#: How files begin that have no lines which could be found from anywhere in them.
-COMPRESSED = (
-    b"\x1f\x8b\x08",
-    b"\x28\xb5\x2f\xfd",
-    b"\xfd7zXZ\x00",
-    *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
-)
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +81,7 @@ def lines(path: str | os.PathLike[str], slice_bytes: int | None) -> Slices:
         if deferral.raised_by_handler(error):
             raise
         raise UsageError(f"cannot read {stamp.name}: {error.strerror or error}") from None
-    if start.startswith(COMPRESSED):
+    if compression_by_content(start):
         raise UsageError(
             f"{stamp.name} is compressed, so it cannot be read from the middle: unpack it first, or stream its lines"
             " (gzip.open(path) and its like are inputs, too)"

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import IO, Any, BinaryIO
 
 from allcores.errors import NotSupported
+from allcores.system import deferral
+from allcores.system.file_beginnings import COMPRESSED
 
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 #: formats in which zeros may follow a stream (blocks of a tape, the padding of .xz)
@@ -60,7 +62,11 @@ def _decompressors(suffix: str, path: str) -> Callable[[], Any]:
 
             # Not whatever it takes for one by its first bytes: zeros are an empty file of the format before.
             return functools.partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
-    return _zstandard(path).ZstdDecompressor().decompressobj  # type: ignore[no-any-return]
+    module = _zstandard(path)
+    # Any window that there can be: the library takes 128 MB by itself, and there are archives with more (zstd --long).
+    # Memory is taken only for what a file asks for.
+    found: Callable[[], Any] = module.ZstdDecompressor(max_window_size=1 << module.WINDOWLOG_MAX).decompressobj
+    return found
 
 
 class _Decompressing(io.RawIOBase):
@@ -81,6 +87,8 @@ class _Decompressing(io.RawIOBase):
         self._new = new
         self._stream: Any = None
         self._streams = 0
+        #: the beginning was decompressed
+        self._begun = False
         #: what was read, and how much of it was decompressed
         self._data = b""
         self._used = 0
@@ -103,7 +111,14 @@ class _Decompressing(io.RawIOBase):
                     continue
                 self._stream = self._new()
             stream, piece = self._stream, self._data[self._used : self._used + PIECE_BYTES]
-            self._out = memoryview(stream.decompress(piece))
+            try:
+                self._out = memoryview(stream.decompress(piece))
+            except Exception as error:
+                if self._begun or self._data.startswith(COMPRESSED[self._suffix]) or deferral.raised_by_handler(error):
+                    raise
+                sentence = f"it does not begin as {self._suffix} does, so it is something else, or damaged"
+                raise ValueError(sentence) from None
+            self._begun = True
             self._used += len(piece)
             if stream.eof:
                 self._used -= len(stream.unused_data)

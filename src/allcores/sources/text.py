@@ -23,6 +23,7 @@ from allcores.formatting import size_text
 from allcores.sources.compression import compression_of, decompressing
 from allcores.sources.file_names import all_inside
 from allcores.system import deferral
+from allcores.system.file_beginnings import UNPACKS, UTF_16, ZIP, compression_by_content
 
 #: the file name that means standard input
 STDIN = "-"
@@ -128,8 +129,8 @@ def undecodable(
     path: str, number: int, raw: bytes, encoding: str, error: UnicodeError, *, advice: str = NAME_ENCODING
 ) -> BadInput:
     """The bytes of a line are no text."""
-    if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        advice = "it begins as UTF-16 does: convert it first (iconv -f utf-16 -t utf-8)"
+    if number == 1 and (found := _no_text(path, raw)):
+        advice = found
     elif b"\0" in raw:
         advice = "is this a file of text?"
     if isinstance(error, UnicodeDecodeError):
@@ -137,6 +138,20 @@ def undecodable(
     else:
         fault = f"not {encoding} ({error})"
     return bad_line(path, number, f"{fault}; {advice}")
+
+
+def _no_text(path: str, raw: bytes) -> str | None:
+    """What a file is that is no text by its first bytes, and the way to its lines; None if they do not tell."""
+    if raw.startswith(UTF_16):
+        return "it begins as UTF-16 does: convert it first (iconv -f utf-16 -t utf-8)"
+    if raw.startswith(ZIP):
+        return "it begins as an archive does, which .xlsx files are: unpack it, or save the table as CSV"
+    suffix = compression_by_content(raw)
+    if suffix is None:
+        return None
+    if names_read_once(path) is not None:
+        return f"it begins as {suffix} does: unpack it on the way ({UNPACKS[suffix]} FILE | ...)"
+    return f"it begins as {suffix} does: give it a name that ends with {suffix}, and it is unpacked on the way"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
