@@ -167,3 +167,18 @@ def test_places_and_digests_of_any_file(tmp_path_factory: pytest.TempPathFactory
         assert list(again) == list(reading) == list(skipping) == list(forward) == whole[cut:]
         for cursor in (first, skipping, forward, again):
             cursor.close()
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", b"a,b\r1,2\r"), ("a.csv", b'"a"\r"1"'), ("a.jsonl", b"1\r2\r")])
+def test_line_ends_that_are_carriage_returns_alone_are_told_with_the_way_out(
+    name: str, text: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(BadInput, match=r"line 1: .* its lines end with carriage returns alone: .* \(tr '\\r' '\\n'"):
+        list(from_inputs([str(tmp_path / name)]))
+
+
+def test_one_carriage_return_says_nothing_of_others(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\r3")
+    with pytest.raises(BadInput, match=r"line 2: .*is a quote missing"):
+        list(from_inputs([str(tmp_path / "a.csv")]))

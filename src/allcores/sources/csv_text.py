@@ -17,6 +17,7 @@ from typing import Any
 from allcores.formatting import size_text
 from allcores.sources.csv_separator import RECORD_BYTES_MAX, Unclear, csv_module, separator_of
 from allcores.sources.text import (
+    CARRIAGE_RETURNS,
     NAME_ENCODING,
     BadInput,
     bad_line,
@@ -221,13 +222,17 @@ class CsvRecords:
         self._taken, self._cost, self._trouble = [], 0, None
         record = Record(self._taken, self._line + 1, [])
         broken = None
+        advice = "is a quote missing, or one inside of quotes not doubled?"
         try:
             record.fields = next(self._reader)
         except StopIteration:
             return None
         except csv_module.Error as error:
-            carriage = "a carriage return in a field without quotes"
-            broken = carriage if "new-line" in str(error) else str(error)
+            broken = str(error)
+            if "new-line" in broken:
+                broken = "a carriage return in a field without quotes"
+                if self._line == 0 and not self._taken[-1].endswith(b"\n"):
+                    advice = CARRIAGE_RETURNS  # there is no other line end in all of the file
         except _TooLong:
             broken = f"its end is not within {size_text(RECORD_BYTES_MAX)}"
         self._line += len(self._taken)
@@ -236,8 +241,8 @@ class CsvRecords:
             self._reader = self._new_reader()
             self._give_back(record)
             record.broken = True
-            advice = "is a quote missing, or one inside of quotes not doubled?"
-            record.trouble = bad_line(self._path, record.line, f"not CSV ({broken}); {advice}")
+            if getattr(record.trouble, "line", None) != record.line:  # bytes that are no text are the better reason
+                record.trouble = bad_line(self._path, record.line, f"not CSV ({broken}); {advice}")
             if is_too_long(record.raws[0]):
                 record.trouble = too_long(self._path, record.line)
         return record

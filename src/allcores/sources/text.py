@@ -31,6 +31,8 @@ STDIN = "-"
 LINE_BYTES_MAX = 256 * 1024 * 1024
 #: bytes; up to here a file's lines are counted beforehand (some 40 ms), so that progress knows its end
 COUNT_BYTES_MAX = 32 * 1024 * 1024
+#: what to do about line ends that are none
+CARRIAGE_RETURNS = "its lines end with carriage returns alone: convert them first (tr '\\r' '\\n' < OLD > NEW)"
 #: what to do about text of another encoding, where that can be named
 NAME_ENCODING = "if the text is in another encoding, name it (--encoding latin-1, for one)"
 _JSON_BEGINS = frozenset(b'{["-0123456789tfn')
@@ -339,6 +341,8 @@ def _json_trouble(error: ValueError | RecursionError) -> str:
         if begun in ("[", "{", "[{"):  # of a whole document, laid out for people
             way = "jq -c '.[]'" if begun.startswith("[") else "jq -c ."
             more = f"; each value has to be in a line of its own, as {way} writes them"
+        elif error.msg == "Extra data" and "\r" in error.doc[: error.pos]:
+            more = f"; {CARRIAGE_RETURNS}"
         return f"not JSON ({error.msg}, column {error.colno}{more})"
     if isinstance(error, RecursionError):
         return "JSON nested too deeply"
