@@ -103,3 +103,49 @@ def test_what_a_run_has_recorded_of_a_file_with_commas_is_as_it_was(tmp_path: Pa
     old = open_cursor(Csv(str(path)), place=[4, 1, ["a;b"]], items=0)
     assert list(old) == [{"a;b": "1;2"}]
     old.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("a.csv", "sep=;\na;b\n1;2\n", [{"a": "1", "b": "2"}]),
+        ("a.csv", "\ufeffSEP=|\r\na|b,c\r\n1|2\r\n", [{"a": "1", "b,c": "2"}]),
+        ("a.csv", '"sep=\t"\n\na\tb\tc\n1\t2\t3', [{"a": "1", "b": "2", "c": "3"}]),
+        ("a.tsv", "sep=,\na,b\n1,2\n", [{"a": "1", "b": "2"}]),
+        ("a.csv", "sep=;\na,b\n1,2\n", [{"a,b": "1,2"}]),
+        ("a.csv", "sep=;", []),
+        ("a.csv", "sep=;\n", []),
+        # a name
+        ("a.csv", "sep=\n1\n", [{"sep=": "1"}]),
+        ("a.csv", "sep=ab\n1\n", [{"sep=ab": "1"}]),
+        ("a.csv", "\nsep=;\n1;\n", [{"sep=": "1", "": ""}]),
+    ],
+)
+def test_a_first_line_that_says_the_separator_is_no_header(
+    name: str, text: str, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """As spreadsheets write it. Taken for the header it would make names of nothing, and of the names a record."""
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert list(Csv(str(path))) == rows
+    assert list(from_inputs([str(path)])) == rows
+
+
+def test_what_is_behind_such_a_line_has_its_lines_and_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\na;b\n1;2\n3;4;5\n6;7\n")
+    assert list(Csv(str(path), separator=";", bad_records="skip")) == [{"a": "1", "b": "2"}, {"a": "6", "b": "7"}]
+    first = open_cursor(Csv(str(path)))
+    items = iter(first)
+    assert next(items) == {"a": "1", "b": "2"}
+    place = json.loads(json.dumps(first.place()))
+    with pytest.raises(BadInput, match="line 4: 3 fields where the header has 2"):
+        next(items)
+    first.close()
+    for go_on in ("at", "forward"):
+        second: Any = open_cursor(Csv(str(path), bad_records="skip"), place=place if go_on == "at" else None, items=1)
+        if go_on == "forward":
+            assert second.forward(place, 1)
+        assert list(second) == [{"a": "6", "b": "7"}]
+        second.close()
+    assert fingerprint_of_source(Csv(str(path)))["parts"][0]["separator"] == ";"

@@ -31,6 +31,10 @@ from allcores.sources.text import (
 
 #: bytes that a line costs while it is held, its text apart
 _LINE_COST = 40
+#: a line that spreadsheets write and read before the header: it says what separates fields
+_SAYS_SEPARATOR = re.compile(r'("?)sep=([^"\r\n])\1\r?\n?', re.IGNORECASE)
+#: bytes of such a line, at most
+_SAYS_BYTES_MAX = 20
 
 
 class _TooLong(Exception):
@@ -98,6 +102,8 @@ class CsvRecords:
         self._encoding = encoding
         self._readline = readline
         self._line = line
+        #: a line that is none of the records, and goes with the first of them
+        self._before: list[bytes] = []
         #: lines that were read and given back
         self._ahead: deque[bytes] = deque()
         #: lines of the record that is read, what they cost, and what is wrong with one
@@ -115,17 +121,19 @@ class CsvRecords:
             BadInput: For a header that is none: without it no record can be read. Also if it is not plain what
                 separates its names.
         """
+        if self._line == 0 and self.header is None:
+            self._take_separator()
         if self._tells:
             self._tell()
         while (record := self._next()) is not None:
             if record.trouble is None and not record.fields:
-                yield record
+                yield self._with_line_before(record)
             elif self.header is None:
                 if record.trouble is not None:
                     raise record.trouble
                 self._check_header(record)
                 self.header, record.fields = record.fields, []
-                yield record
+                yield self._with_line_before(record)
             else:
                 if record.trouble is None and len(record.fields) != len(self.header):
                     found = f"{len(record.fields)} fields where the header has {len(self.header)}"
@@ -135,6 +143,10 @@ class CsvRecords:
                 elif record.broken:
                     self._doubt = record.line
                 yield record
+
+    def _with_line_before(self, record: Record) -> Record:
+        record.raws[:0], self._before = self._before, []
+        return record
 
     def _check_header(self, record: Record) -> None:
         where = place(self._path, record.line)
@@ -165,6 +177,20 @@ class CsvRecords:
             self._line -= len(record.raws) - 1
             del record.raws[1:]
 
+    def _take_separator(self) -> None:
+        """Pass over a first line that says what separates the fields, and believe it unless that was told otherwise."""
+        raw = self._readline()
+        text = first_line(1, raw[:_SAYS_BYTES_MAX]).decode(self._encoding, "replace")
+        said = _SAYS_SEPARATOR.fullmatch(text)
+        if said is None:
+            self._ahead.append(raw)
+            return
+        self._before = [raw]
+        self._line = 1
+        if self._tells:
+            self._tells, self.delimiter = False, said[2]
+            self._reader = self._new_reader()
+
     def _tell(self) -> None:
         """Find out what separates the fields; lines that are read for it are given back."""
         lines: list[bytes] = []
@@ -174,7 +200,7 @@ class CsvRecords:
             nonlocal cost
             if cost > RECORD_BYTES_MAX or (lines and is_too_long(lines[-1])):
                 return None
-            raw = self._readline()
+            raw = self._following()
             if not raw:
                 return None
             lines.append(raw)
@@ -187,8 +213,12 @@ class CsvRecords:
             if self._refuses_unclear:
                 raise bad_line(self._path, self._line + 1, str(unclear)) from None
         self._tells = False
-        self._ahead.extend(lines)
+        self._ahead.extendleft(reversed(lines))
         self._reader = self._new_reader()
+
+    def _following(self) -> bytes:
+        """The next line, b"" at the end."""
+        return self._ahead.popleft() if self._ahead else self._readline()
 
     def _new_reader(self) -> Any:
         return csv_module.reader(self._texts(), delimiter=self.delimiter, strict=True)
@@ -197,7 +227,7 @@ class CsvRecords:
         """Lines with their ends, which belong to the field if they are in quotes."""
         encoding = self._encoding
         while True:
-            raw = self._ahead.popleft() if self._ahead else self._readline()
+            raw = self._following()
             if not raw:
                 return
             self._taken.append(raw)
