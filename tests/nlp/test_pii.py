@@ -39,11 +39,17 @@ def found(text: str) -> list[tuple[str, str]]:
         ("https://bob@example.com/ is one", [("URL", "https://bob@example.com/")]),
         ("card 4111 1111 1111 1111 ok", [("CARD", "4111 1111 1111 1111")]),
         ("card 4111-1111-1111-1112 no", []),
+        ("4111.1111.1111.1111, 3714.496353.98431, not 4111.1111.1111.1112, not 5.500000000000004", [
+            ("CARD", "4111.1111.1111.1111"), ("CARD", "3714.496353.98431")]),
         ("IBAN DE89 3704 0044 0532 0130 00 and more", [("IBAN", "DE89 3704 0044 0532 0130 00")]),
         ("IBAN GB82WEST12345698765432.", [("IBAN", "GB82WEST12345698765432")]),
         ("IBAN DE88 3704 0044 0532 0130 00", []),
         ("from 192.168.1.254 to 2001:db8::8a2e:370:7334", [
             ("IP", "192.168.1.254"), ("IP", "2001:db8::8a2e:370:7334")]),
+        ("::ffff:192.0.2.1, [::ffff:10.0.0.1]:80, 64:ff9b::198.51.100.7, at 10:20:10.0.0.9", [
+            ("IP", "::ffff:192.0.2.1"), ("IP", "::ffff:10.0.0.1"), ("IP", "64:ff9b::198.51.100.7"),
+            ("IP", "10.0.0.9")]),
+        ("not ::ffff:256.0.0.1, not 2001:db8::256.1.1.1", []),
         ("abc::def and face::add are code, fe80::1%eth0 is not", [("IP", "fe80::1")]),
         ("not 999.1.1.1, not 1.2.3.4.5, not 12:30:45", []),
         ("call +49 (0)30 1234567 or (555) 123-4567", [
@@ -64,6 +70,8 @@ def found(text: str) -> list[tuple[str, str]]:
         ("at 12:30 1234, 1,234 567 8901, order 00012345678, 0.0612345678", []),
         ("write to...bob@example.com _ann@example.org_ (eve@example.net- he)", [
             ("EMAIL", "to...bob@example.com"), ("EMAIL", "_ann@example.org"), ("EMAIL", "eve@example.net")]),
+        ("ann@example.com-bob@example.com, eve@example.com_x", [
+            ("EMAIL", "ann@example.com"), ("EMAIL", "bob@example.com"), ("EMAIL", "eve@example.com")]),
         (f"{'a.' * 40}bob@example.com and .ann@example.com", [
             ("EMAIL", f"{'a.' * 30}bob@example.com"), ("EMAIL", "ann@example.com")]),
         ("a&b@example.com, bob@example.xn--p1ai, иван@пример.рф, 王伟@例子.中国", [

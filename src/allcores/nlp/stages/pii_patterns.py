@@ -33,7 +33,7 @@ _DOMAIN = (
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
     rf"(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?!{_SIGN})|[^\W\d_]{{2,24}}(?![^\W_]))"
 )
-_EMAIL = re.compile(rf"(?<![+%-])(?<!{_WORD})(?:{_WORD}|[+%&-])(?:{_WORD}|[.+%&'-]){{0,63}}@{_DOMAIN}")
+_EMAIL = re.compile(rf"(?<![+%])(?<!{_WORD})(?:{_WORD}|[+%&-])(?:{_WORD}|[.+%&'-]){{0,63}}@{_DOMAIN}")
 _JOINED_EMAIL = re.compile(rf"(?<![\w.+%-])(?:[\w+%-][\w.+%'-]{{0,62}})?[{_JOINED}]@{_DOMAIN}")
 #: of an address: letters of scripts without spaces only where a part of it begins, for else the sentence goes on there
 _IN_URL = rf"(?:[^\s<>\"'`{{}}|\\^{_JOINED}]|(?<=[/=_.%&?#+~-])[{_JOINED}]|(?<=[{_JOINED}])[{_JOINED}])"
@@ -42,10 +42,13 @@ _IBAN = re.compile(
     rf"(?<!{_WORD})[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]{{4}}){{2,7}}(?:[ -]?[A-Z0-9]{{1,3}})?(?!{_WORD})", re.IGNORECASE
 )
 _CARD = re.compile(rf"(?<![.+]){_NO_DASH}(?<!{_WORD})\d(?:[ -]?\d){{11,18}}(?!{_WORD})(?!\.\d)")
+_DOTTED_CARD = re.compile(
+    rf"(?<![.+]){_NO_DASH}(?<!{_WORD})(?:(?:\d{{4}}\.){{3}}\d{{4}}|\d{{4}}\.\d{{6}}\.\d{{4,5}})(?!{_WORD})(?!\.\d)"
+)
 _IP4 = re.compile(rf"(?<!\.)(?<!{_WORD})(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?!{_WORD})(?!\.\d)")
 _IP6 = re.compile(
     rf"(?<![:.])(?<!{_WORD})(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}"
-    rf"(?:[0-9A-Fa-f]{{1,4}}|(?:\d{{1,3}}\.){{3}}\d{{1,3}})?(?!{_WORD})(?!:)"
+    rf"(?:(?:\d{{1,3}}\.){{3}}\d{{1,3}}|[0-9A-Fa-f]{{1,4}})?(?!{_WORD})(?!:)(?!\.\d)"
 )
 _PHONE = re.compile(
     rf"(?<![/+]){_NO_DASH}(?<!{_WORD})(?<!\d[.,:])"
@@ -143,8 +146,8 @@ KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
     "URL": ((_URL,), is_anything),
     "EMAIL": ((_EMAIL, _JOINED_EMAIL), is_anything),
     "IBAN": ((_IBAN,), is_iban),
-    "CARD": ((_CARD,), is_card),
-    "IP": ((_IP4, _IP6), is_ip),
+    "CARD": ((_CARD, _DOTTED_CARD), is_card),
+    "IP": ((_IP6, _IP4), is_ip),
     "PHONE": ((_PHONE,), is_phone),
 }
 #: between digits: dashes and spaces as word processors set them, one character each
