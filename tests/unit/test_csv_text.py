@@ -182,3 +182,11 @@ def test_one_carriage_return_says_nothing_of_others(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\r3")
     with pytest.raises(BadInput, match=r"line 2: .*is a quote missing"):
         list(from_inputs([str(tmp_path / "a.csv")]))
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n".encode("utf-16-le"), b"PK\x03\x04\x14\0\0\0\n", b"a\0\n1\n"])
+def test_names_with_nuls_are_none(content: bytes, tmp_path: Path) -> None:
+    """Of an encoding without its mark, say: they would be names, and all values would have NULs, without a word."""
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=r"line 1: there are NULs in its names; is this a file of text.*utf-16le"):
+        from_inputs([str(tmp_path / "a.csv")])

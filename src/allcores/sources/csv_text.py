@@ -150,6 +150,9 @@ class CsvRecords:
 
     def _check_header(self, record: Record) -> None:
         where = place(self._path, record.line)
+        if any("\0" in name for name in record.fields):
+            way = "if it is UTF-16, convert it first (iconv -f utf-16le -t utf-8)"
+            raise bad_line(self._path, record.line, f"there are NULs in its names; is this a file of text? {way}")
         check_names(record.fields, where, path=self._path, advice=self._on_names)
 
     def _check_doubt(self, record: Record) -> None:
