@@ -273,6 +273,14 @@ def test_embeddings_know_what_is_alike_and_do_not_depend_on_their_neighbours() -
     assert rows([texts[1]], ["unicode", "embedding"])[0]["embedding"] == found[1]
 
 
+def test_a_model_that_does_not_take_so_many_tokens_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each long text would be a row with an error of the library, and a line in red on standard error."""
+    with pytest.raises(UsageError, match=r"model.onnx fails for a text of 1,000 tokens: max_tokens has to be smaller"):
+        chosen(["embedding"], {"embedding": {"max_tokens": 1_000}})[0].loaded()
+    assert chosen(["embedding"], {"embedding": {"max_tokens": 512}})[0].loaded()("word " * 600).shape == (384,)
+    assert capfd.readouterr().err == ""
+
+
 def test_conversations_in_order() -> None:
     stage = STAGES["conversation"]
     assert stage.in_order is not None

