@@ -117,3 +117,29 @@ def test_a_database_is_free_when_the_run_has_ended(
         pool.run(fails_at_5, SqlQuery(f"sqlite:///{path}", query), tmp_path / "out.jsonl", journal=journal)
     db.execute("DROP TABLE rows")
     db.close()
+
+
+def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite opens any name, and leaves an empty file behind a misspelt one."""
+    from allcores.sources.sql import SqlQuery
+
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///rows.db", f"sqlite+pysqlite:///{tmp_path}/rows.db"):
+        with pytest.raises(BadInput, match=r"cannot read from sqlite.*: there is no file .*rows\.db$"):
+            list(SqlQuery(url, "SELECT 1 AS one"))
+    assert not list(tmp_path.iterdir())
+    for url in ("sqlite://", "sqlite:///:memory:"):
+        assert list(SqlQuery(url, "SELECT 1 AS one")) == [{"one": 1}]
+    assert not list(tmp_path.iterdir())
+    # Its options say that it may be made.
+    assert list(SqlQuery("sqlite:///file:rows.db?mode=rwc&uri=true", "SELECT 1 AS one")) == [{"one": 1}]
+
+
+def test_a_colon_in_a_text_is_told_how_to_write() -> None:
+    from allcores.sources.sql import SqlQuery
+
+    with pytest.raises(
+        BadInput, match=r"bind parameter 'c'; a colon that begins no parameter, in a text say, is written"
+    ):
+        list(SqlQuery("sqlite://", "SELECT ':c' AS x"))
+    assert list(SqlQuery("sqlite://", "SELECT '\\:c' AS x")) == [{"x": ":c"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -63,20 +64,37 @@ class SqlQuery:
         sql = _sqlalchemy()
         engine = sql.create_engine(self.url)
         stack.callback(engine.dispose)
+        self._check_file(engine.driver)
         connection = stack.enter_context(engine.connect().execution_options(stream_results=True, yield_per=ROWS))
         result = connection.execute(sql.text(self.query), self.parameters)
         # A statement with rows left locks the database as long as it lives, be its connection closed or not.
         stack.callback(result.close)
         return list(result.keys()), iter(result)
 
+    def _check_file(self, driver: str) -> None:
+        """Raise BadInput if a database in a file is not there: Python's driver would make an empty one, and leave it.
+
+        Args:
+            driver: Of SQLAlchemy. Others may find a database elsewhere.
+        """
+        file = self.database()
+        if driver != "pysqlite" or file in (None, ":memory:") or ":///file:" in self.url:
+            return
+        if not os.path.exists(str(file)):
+            raise BadInput(f"cannot read from {self._url()}: there is no file {file}", path=self.query)
+
     def _reading(self, read: Callable[[], T]) -> T:
         """What `read` returns; what SQLAlchemy, or a driver below it, raises becomes a sentence."""
         try:
             return read()
+        except BadInput:
+            raise
         except Exception as error:
             if deferral.raised_by_handler(error):
                 raise  # a time limit of the program, say: the query is not at fault
             sentence = (str(error).splitlines() or [""])[0] or type(error).__name__
+            if "bind parameter" in sentence:
+                sentence += "; a colon that begins no parameter, in a text say, is written \\:"
             raise BadInput(f"cannot read from {self._url()}: {sentence}", path=self.query) from None
 
     def _url(self) -> str:
