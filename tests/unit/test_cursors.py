@@ -484,3 +484,12 @@ def test_a_reading_that_is_interrupted_anywhere_says_whether_it_was_torn(tmp_pat
                 assert (cursor.place(), cursor.digest.value()) == (place, digest), f"step {step}, item {cursor.items}"
             cursor.close()
     assert torn
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_utf_8_may_be_called_by_its_mark(name: str, mark: bytes, tmp_path: Path) -> None:
+    """As pandas' and spreadsheets' files are; a file that others were added to has several."""
+    (tmp_path / name).write_bytes(mark + b"1\n" + mark + b"2\n")
+    found = list(from_inputs([str(tmp_path / name)], encoding="utf-8-sig"))
+    assert found == {"a.txt": ["1", "2"], "a.jsonl": [1, 2], "a.csv": [{"1": "2"}]}[name]

@@ -55,7 +55,9 @@ class BadInput(UsageError):
 def check_encoding(encoding: str) -> None:
     """Raise UsageError unless `encoding` is known and has newlines that are the byte 10."""
     try:
-        known = codecs.encode("\n", encoding) == b"\n" and b"\n".decode(encoding) == "\n"
+        # utf-8-sig writes a byte order mark first, which is no matter for reading.
+        newline = codecs.encode("\n", encoding).removeprefix(codecs.BOM_UTF8)
+        known = newline == b"\n" and b"\n".decode(encoding) == "\n"
     except Exception as error:  # of the codec: there are some that are no text, and some that refuse everything
         if deferral.raised_by_handler(error):
             raise
