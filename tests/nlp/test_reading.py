@@ -476,3 +476,26 @@ def test_names_do_not_depend_on_where_the_program_runs(tmp_path: Path, monkeypat
     here = file_names(["x/c.jsonl", "c.jsonl"])
     monkeypatch.chdir(tmp_path / "x")
     assert file_names(["c.jsonl", "../c.jsonl"]) == here == ["x/c.jsonl", f"{tmp_path.name}/c.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(b"text\n" * 9), r"it begins as \.gz does: give it a name that ends with \.gz"),
+        ("text\nhi\n".encode("utf-16"), "it begins as UTF-16 does: convert it first"),
+    ],
+)
+def test_what_is_no_text_by_its_beginning_is_refused(content: bytes, said: str, name: str, tmp_path: Path) -> None:
+    """All of its lines would be rows with an error, as many as there are newlines among its bytes."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=f"{name}, line 1: .*{said}"):
+        read(tmp_path / name)
+
+
+def test_what_is_wrong_with_all_of_a_file_is_told_with_the_way_out(tmp_path: Path) -> None:
+    """As where lines of JSON are read for a run."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\r{"text": "b"}\r')
+    assert "its lines end with carriage returns alone: convert them first" in read(tmp_path / "a.jsonl")[0]["error"]
+    (tmp_path / "b.jsonl").write_bytes(b'[\n{"text": "a"}\n]\n')
+    assert "each value has to be in a line of its own" in read(tmp_path / "b.jsonl")[0]["error"]

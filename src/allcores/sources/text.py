@@ -133,7 +133,7 @@ def undecodable(
     path: str, number: int, raw: bytes, encoding: str, error: UnicodeError, *, advice: str = NAME_ENCODING
 ) -> BadInput:
     """The bytes of a line are no text."""
-    if number == 1 and (found := _no_text(path, raw)):
+    if number == 1 and (found := no_text(path, raw)):
         advice = found
     elif b"\0" in raw:
         advice = "is this a file of text?"
@@ -144,7 +144,7 @@ def undecodable(
     return bad_line(path, number, f"{fault}; {advice}")
 
 
-def _no_text(path: str, raw: bytes) -> str | None:
+def no_text(path: str, raw: bytes) -> str | None:
     """What a file is that is no text by its first bytes, and the way to its lines; None if they do not tell."""
     if raw.startswith(UTF_16):
         return "it begins as UTF-16 does: convert it first (iconv -f utf-16 -t utf-8)"
@@ -201,7 +201,7 @@ def json_item(path: str, number: int, text: str) -> Any:
     try:
         return json_value(text)
     except (ValueError, RecursionError) as error:
-        raise bad_line(path, number, f"{_json_trouble(error)}: {_shortened(text)}") from None
+        raise bad_line(path, number, f"{json_trouble(error)}: {_shortened(text)}") from None
 
 
 def bad_line(path: str, number: int, trouble: str) -> BadInput:
@@ -336,7 +336,8 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
-def _json_trouble(error: ValueError | RecursionError) -> str:
+def json_trouble(error: ValueError | RecursionError) -> str:
+    """What is wrong with a text that is no JSON, as `json_value` raises it."""
     if isinstance(error, json.JSONDecodeError):
         begun = error.doc.strip()
         more = ""

@@ -18,9 +18,11 @@ from allcores.sources.text import (
     LINE_BYTES_MAX,
     STDIN,
     BadInput,
+    bad_line,
     first_line,
     is_too_long,
     json_value_at,
+    no_text,
     opened,
     place,
     read_trouble,
@@ -77,7 +79,7 @@ def lines_of(path: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers, without line ends and byte order mark.
 
     Raises:
-        BadInput: If it cannot be read, or its compression is damaged.
+        BadInput: If it cannot be read, its compression is damaged, or it is no text by its beginning.
     """
     number = 0
     while True:
@@ -92,8 +94,16 @@ def lines_of(path: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             return
         if is_too_long(raw):
             raise too_long(path, number)
-        raw = first_line(number, raw)
+        if number == 1:
+            _check_is_text(path, raw)
+            raw = first_line(number, raw)
         yield number, raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
+
+
+def _check_is_text(path: str, data: bytes) -> None:
+    """Raise BadInput if a file is none by its first bytes: each of its lines would be a row with an error."""
+    if (what := no_text(path, data)) is not None:
+        raise bad_line(path, 1, what)
 
 
 def _decoded(raw: bytes) -> str:
@@ -139,6 +149,7 @@ def _documents_of_whole(path: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
         data = b"".join(iter(lambda: file.read(1 << 20), b""))
     except Exception as error:
         raise read_trouble(path, 1, error) from None
+    _check_is_text(path, data)
     try:
         text = _decoded(first_line(1, data))
     except BadMessage as error:

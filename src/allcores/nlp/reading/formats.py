@@ -19,7 +19,7 @@ from typing import Any
 
 from allcores.limits import plain_number
 from allcores.nlp.records import Record, id_of, is_record, new_record, well_formed
-from allcores.sources.text import json_value
+from allcores.sources.text import json_trouble, json_value
 
 #: field -> names under which it is found, the first that has something counts
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -329,7 +329,7 @@ def document_of(text: str) -> Any:
     try:
         return json_value(text)
     except json.JSONDecodeError as error:
-        raise BadMessage(f"not JSON ({error.msg}, column {error.colno})") from None
+        raise BadMessage(json_trouble(error)) from None
     except RecursionError:
         raise BadMessage("JSON nested too deeply") from None
     except ValueError as error:  # a name twice, or a number of more digits than sys.get_int_max_str_digits()
