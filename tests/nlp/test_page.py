@@ -92,3 +92,8 @@ def test_a_page_that_cannot_be_written_is_an_output_that_cannot(tmp_path: Path) 
     with pytest.raises(CommandError, match="cannot be written") as caught:
         _save_page(ChatSummary(), "out.parquet", str(tmp_path / "gone" / "page.html"))
     assert caught.value.exit == Exit.OUTPUT
+
+
+def test_one_of_a_kind_is_not_several() -> None:
+    text = summary_of([_row(1, text="a", conversation_id="x")]).as_text()
+    assert text.startswith("1 row, 0 with an error; 1 character, 0 tokens\n1 conversation")

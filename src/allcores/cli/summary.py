@@ -201,7 +201,7 @@ class Summary:
             f"core use {self.core_use:.0%} of {counted(self.cores, 'core')}" + (f" · {memory}" if memory else "")
         )
         if self.resumed or self.skipped:
-            parts = [f"{self.resumed:,} items were done before"] if self.resumed else []
+            parts = [f"{counted(self.resumed, 'item')} done before"] if self.resumed else []
             if self.skipped:
                 where = "" if self.run is None else f" (allcores runs show {self.run})"
                 parts.append(f"{counted(self.skipped, 'bad record')} left out{where}")

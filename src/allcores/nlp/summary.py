@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.formatting import counted
 from allcores.nlp.records import Record
 
 #: values of a kind that are listed
@@ -125,12 +126,13 @@ class ChatSummary:
         """For people: a line for each thing that there is."""
         facts = self.as_json()
         lines = [
-            f"{self.rows:,} rows, {self.errors:,} with an error; {self.characters:,} characters, {self.tokens:,} tokens"
+            f"{counted(self.rows, 'row')}, {self.errors:,} with an error; {counted(self.characters, 'character')},"
+            f" {counted(self.tokens, 'token')}"
         ]
         if self._talks:
             mean = facts["mean_response_s"]
             lines.append(
-                f"{len(self._talks):,} conversations" + (f", {mean:,.1f} s to answer" if mean is not None else "")
+                counted(len(self._talks), "conversation") + (f", {mean:,.1f} s to answer" if mean is not None else "")
             )
         titles = ("languages", "speakers", "intents", "entities", "pii", "duplicates")
         for name, values in ((title, facts[title]) for title in titles):

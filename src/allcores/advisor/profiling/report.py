@@ -325,5 +325,5 @@ def _occupation_text(occupations: list[Occupation]) -> list[str]:
     seconds = sum(each.seconds for each in occupations)
     row = "".join(f"{total[kind]:>11.2f}" for kind in KINDS)
     cpu = sum(each.cpu for each in occupations)
-    text.append(f"  {f'{len(occupations)} processes':<38}{seconds:>9.2f}{row}{cpu:>9.2f}")
+    text.append(f"  {counted(len(occupations), 'process', 'processes'):<38}{seconds:>9.2f}{row}{cpu:>9.2f}")
     return text
