@@ -8,9 +8,11 @@ import dataclasses
 import datetime
 import errno
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,22 @@ def test_refused_values(make: Callable[[Any], Any], says: str) -> None:
     np = pytest.importorskip("numpy")
     with pytest.raises(NotJson, match=says):
         to_json(make(np))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([b"x"], r"value\[0\] is a bytes, which JSON cannot hold: decode what is text \(.decode\(\)\)"),
+        ({"a": {1}}, "a set, which JSON cannot hold: return a list of it, sorted"),
+        (Decimal("1.10"), r"a Decimal, .*: return it as text \(str\), or as a float"),
+        (math.nan, "value is nan, which JSON cannot hold: return None where there is no number"),
+        ((n for n in "ab"), "return a list of what it gives"),
+        (object(), "return numbers, strings, lists and dicts, or None where there is nothing"),
+    ],
+)
+def test_what_is_refused_has_its_way_out(value: Any, says: str) -> None:
+    with pytest.raises(NotJson, match=says):
+        to_json(value)
 
 
 # --- tables ---

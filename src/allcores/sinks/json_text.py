@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from allcores.formatting import kind_text
@@ -21,6 +22,16 @@ _PLAIN = (str, int, type(None))
 #: the same, for values that are exactly of these types
 _LEAVES = frozenset((str, int, float, bool, type(None)))
 _NAMES = frozenset((str,))
+#: what to do about values that are often returned; the first that fits
+_WAYS: tuple[tuple[Any, str], ...] = (
+    (float, "return None where there is no number"),
+    ((bytes, bytearray, memoryview), "decode what is text (.decode()), and return other bytes in base64, say"),
+    ((set, frozenset), "return a list of it, sorted if its order is to be the same each time"),
+    (Decimal, "return it as text (str), or as a float"),
+    (complex, "return its parts, [z.real, z.imag]"),
+    ((Iterator, range), "return a list of what it gives"),
+)
+_ANY_WAY = "return numbers, strings, lists and dicts, or None where there is nothing"
 
 
 class NotJson(TypeError):
@@ -99,31 +110,29 @@ def _repeated(value: dict[Any, Any]) -> str | None:
 def _explained(value: Any, error: Exception | None) -> str:
     """One sentence: which part of `value` cannot be written, and what to do."""
     try:
-        path, reason = _find_unwritable(value, "value", ()) or ("value", str(error))
+        path, reason, part = _find_unwritable(value, "value", ()) or ("value", str(error), value)
     except RecursionError:
-        path, reason = "value", "is nested too deeply"
+        path, reason, part = "value", "is nested too deeply", value
     close_unawaited(value)
-    return (
-        f"{path} {reason}, which JSON cannot hold:"
-        " return numbers, strings, lists and dicts, or None where there is nothing"
-    )
+    way = next((text for kinds, text in _WAYS if isinstance(part, kinds)), _ANY_WAY)
+    return f"{path} {reason}, which JSON cannot hold: {way}"
 
 
-def _find_unwritable(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] | None:
-    """The first part that JSON cannot hold, as (path, reason); None if there is none."""
+def _find_unwritable(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str, Any] | None:
+    """The first part that JSON cannot hold, as (path, reason, part); None if there is none."""
     if isinstance(value, float):
-        return None if math.isfinite(value) else (path, f"is {float(value)!r}")
+        return None if math.isfinite(value) else (path, f"is {float(value)!r}", value)
     if isinstance(value, _PLAIN):
         return None
     if id(value) in inside:
-        return path, "contains itself"
+        return path, "contains itself", value
     inside = (*inside, id(value))
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, (*_PLAIN, float)):
-                return path, f"has a key of type {type(key).__qualname__}"
+                return path, f"has a key of type {type(key).__qualname__}", value
         if (name := _repeated(value)) is not None:
-            return path, f"has two keys that are {name!r} as text"
+            return path, f"has two keys that are {name!r} as text", value
         for key, part in value.items():
             if found := _find_unwritable(part, f"{path}[{key!r}]", inside):
                 return found
@@ -136,7 +145,7 @@ def _find_unwritable(value: Any, path: str, inside: tuple[int, ...]) -> tuple[st
     try:
         form = plain(value)
     except NotPlain as error:
-        return path, str(error)
+        return path, str(error), value
     except Exception:
-        return path, f"is {kind_text(value)}"
+        return path, f"is {kind_text(value)}", value
     return _find_unwritable(form, path, inside)
