@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -60,6 +61,7 @@ STANDARD: list[tuple[Any, Any]] = [
     (datetime.timedelta(days=2, seconds=1), "PT172801S"),
     (datetime.timedelta(milliseconds=-1500), "-PT1.5S"),
     (array.array("d", [1, 2]), [1.0, 2.0]),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
     ({1: "a", 2: "b"}, {"1": "a", "2": "b"}),
     ({"a": Point({"b": (1, 2)})}, {"a": {"x": {"b": [1, 2]}}}),
 ]

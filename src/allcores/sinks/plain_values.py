@@ -48,6 +48,9 @@ def plain(value: Any) -> Any:
         return _duration(value)
     if isinstance(value, array):
         return value.tolist()
+    uuid: Any = sys.modules.get("uuid")
+    if uuid is not None and isinstance(value, uuid.UUID):
+        return str(value)
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
         return _of_numpy(value, numpy)
