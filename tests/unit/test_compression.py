@@ -144,3 +144,16 @@ def test_what_is_compressed_is_told_by_its_beginning(tmp_path: Path, name: str, 
     path.write_bytes(COMPRESS[suffix](b"a,b\n" * 100))
     with pytest.raises(BadInput, match=f"line 1: .* not utf-8; it begins as {suffix} does: give it a name that ends"):
         list(from_inputs([str(path)]))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.lz4", "a.csv.Z", "a.txt.zstd", "a.parquet.br"])
+def test_what_is_compressed_otherwise_is_told_by_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"one\n")
+    with pytest.raises(BadInput, match=f"{name} is compressed in another way than .gz, .bz2, .xz, .zst, by its name"):
+        from_inputs([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("name", ["xyz.z", "a.lz4.txt", "notes.bz"])
+def test_other_names_are_files_of_lines(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"one\n")
+    assert list(from_inputs([str(tmp_path / name)])) == ["one"]

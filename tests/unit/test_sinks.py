@@ -277,6 +277,8 @@ def test_a_path_names_its_sink() -> None:
         ("o.H5", "would hold lines of JSON"),
         ("o.xlsx", "would hold lines of JSON"),
         ("o.tar.gz", "would hold lines of JSON"),
+        ("o.jsonl.lz4", "would not be compressed as its name says: compressed outputs are .gz, .bz2, .xz, .zst"),
+        ("o.csv.ZSTD", "would not be compressed as its name says"),
     ],
 )
 def test_no_name_is_given_to_lines_of_json_that_says_something_else(name: str, sentence: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from allcores.errors import UsageError
 from allcores.sinks.base import WholeSink
 from allcores.sinks.directory import FolderOfFiles, remove_made
 from allcores.sinks.json_lines import JsonLinesFile
-from allcores.sources.compression import without_compression
+from allcores.sources.compression import OTHER_SUFFIXES, SUFFIXES, without_compression
 from allcores.sources.open import ARCHIVE_SUFFIXES, CSV_SUFFIXES, JSON_SUFFIX, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from allcores.system import caller, own_files
 from allcores.system.partial_files import partial_path
@@ -85,6 +85,10 @@ def _check_lines(path: str, before_colon: str) -> None:
         raise UsageError(f"a database is not compressed: name the output {without_compression(path)}")
     if without_compression(before_colon).lower().endswith((*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)):
         raise UsageError(f"only databases have tables (out.db:table): name the output {before_colon}")
+    if plain.endswith(OTHER_SUFFIXES):
+        raise UsageError(
+            f"{path} would not be compressed as its name says: compressed outputs are {', '.join(SUFFIXES)}"
+        )
     if plain.endswith(_NOT_WRITTEN):
         raise UsageError(
             f"{path} would hold lines of JSON, which its name does not say: outputs are .jsonl, .csv, .parquet,"

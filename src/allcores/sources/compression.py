@@ -12,6 +12,8 @@ from allcores.system import deferral
 from allcores.system.file_beginnings import COMPRESSED
 
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+#: suffixes of other ways to compress, and of other names of these: nothing is read or written in them
+OTHER_SUFFIXES = (".lz4", ".lzma", ".lz", ".br", ".z", ".sz", ".snappy", ".zstd", ".gzip", ".bzip2", ".bz")
 #: formats in which zeros may follow a stream (blocks of a tape, the padding of .xz)
 PADDED = (".gz", ".xz")
 #: bytes of text that are held, to be split into lines

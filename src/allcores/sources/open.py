@@ -10,7 +10,7 @@ from typing import Any, Literal
 from allcores.errors import UsageError
 from allcores.sources.base import BadRecords, Source
 from allcores.sources.chain import Chain
-from allcores.sources.compression import without_compression
+from allcores.sources.compression import OTHER_SUFFIXES, SUFFIXES, without_compression
 from allcores.sources.file_names import all_inside, has_wildcard
 from allcores.sources.files import Files
 from allcores.sources.sliced_inputs import SlicedFormat, file_of, sliced
@@ -23,10 +23,12 @@ Format = Literal["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-#: suffixes of files that hold other files, whose bytes are no lines
-ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".npz", ".7z", ".rar")
 #: suffix of files that hold one JSON document, or a value in each line: the name does not tell
 JSON_SUFFIX = ".json"
+#: suffixes of files of lines
+TEXT_SUFFIXES = (".txt", ".text", ".log", JSON_SUFFIX)
+#: suffixes of files that hold other files, whose bytes are no lines
+ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".npz", ".7z", ".rar")
 #: formats that are read in slices, and what `sliced` calls them
 SLICED: dict[str, SlicedFormat] = {"npy": "npy", "hdf5": "hdf5", "row-groups": "parquet"}
 
@@ -81,6 +83,7 @@ def from_inputs(
                 f" is a value, or lines; an array is written so by jq -c '.[]' {shlex.quote(name)} > items.jsonl",
                 path=name,
             )
+        _check_compression(name)
         kind = format or format_of(name)
         formats.add(kind)
         if kind in SLICED:
@@ -99,6 +102,17 @@ def from_inputs(
             "a separator is chosen for CSV inputs only: there is none (a file is one by --format csv, too)"
         )
     return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def _check_compression(name: str) -> None:
+    """Raise BadInput for a file of items that is compressed, by its name, in a way that is not read."""
+    root, suffix = os.path.splitext(file_of(name))
+    if suffix.lower() in OTHER_SUFFIXES and (format_of(root) != "lines" or root.lower().endswith(TEXT_SUFFIXES)):
+        raise BadInput(
+            f"{name} is compressed in another way than {', '.join(SUFFIXES)}, by its name: unpack it on the way"
+            " (PROGRAM FILE | allcores ... -), or give it the suffix of what it is",
+            path=name,
+        )
 
 
 def _in_slices(name: str, format: SlicedFormat, rows: int | None, columns: Sequence[str] | None) -> Source[Any]:
