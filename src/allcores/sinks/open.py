@@ -19,6 +19,7 @@ DATABASE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 _NOT_WRITTEN = (
     *ARCHIVE_SUFFIXES,
     *(".npy", ".h5", ".hdf5", ".xls", ".xlsx", ".arrow", ".feather", ".orc", ".avro", ".pickle", ".pkl"),
+    *(".xml", ".yaml", ".yml", ".html", ".sql", ".geojson", ".ods", ".dta", ".rds", ".mat", ".duckdb"),
 )
 
 
