@@ -33,7 +33,10 @@ _DOMAIN = (
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
     rf"(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?!{_SIGN})|[^\W\d_]{{2,24}}(?![^\W_]))"
 )
-_EMAIL = re.compile(rf"(?<![+%])(?<!{_WORD})(?:{_WORD}|[+%&-])(?:{_WORD}|[.+%&'-]){{0,63}}@{_DOMAIN}")
+_MAILBOX = rf"(?:{_WORD}|[+%&-])(?:{_WORD}|[.+%&'-]){{0,63}}@{_DOMAIN}"
+_EMAIL = re.compile(rf"(?<![+%-])(?<!{_WORD}){_MAILBOX}")
+#: right behind another one and a dash
+_NEXT_EMAIL = re.compile(_MAILBOX)
 _JOINED_EMAIL = re.compile(rf"(?<![\w.+%-])(?:[\w+%-][\w.+%'-]{{0,62}})?[{_JOINED}]@{_DOMAIN}")
 #: of an address: letters of scripts without spaces only where a part of it begins, for else the sentence goes on there
 _IN_URL = rf"(?:[^\s<>\"'`{{}}|\\^{_JOINED}]|(?<=[/=_.%&?#+~-])[{_JOINED}]|(?<=[{_JOINED}])[{_JOINED}])"
@@ -190,6 +193,9 @@ def _candidates(kind: str, pattern: re.Pattern[str], holds: Callable[[str], bool
             end = _card_end(text, start, end)
         if end > start and holds(text[start:end]):
             yield Span(kind, start, end)
+            while kind == "EMAIL" and text[end : end + 1] == "-" and (match := _NEXT_EMAIL.match(text, end + 1)):
+                end = match.end()
+                yield Span(kind, *match.span())
             place = end
         else:
             # What is too long for a telephone number is another kind of number, and so is its end.
