@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allcores import Pipeline
 from allcores.errors import NotSupported, UsageError
 from allcores.runs.fingerprint import differences, fingerprint_of_source
 from allcores.sources import cursors, text
@@ -493,3 +494,36 @@ def test_utf_8_may_be_called_by_its_mark(name: str, mark: bytes, tmp_path: Path)
     (tmp_path / name).write_bytes(mark + b"1\n" + mark + b"2\n")
     found = list(from_inputs([str(tmp_path / name)], encoding="utf-8-sig"))
     assert found == {"a.txt": ["1", "2"], "a.jsonl": [1, 2], "a.csv": [{"1": "2"}]}[name]
+
+
+@pytest.mark.parametrize(
+    ("library", "make", "way"),
+    [
+        (
+            "pandas",
+            lambda of: of.DataFrame({"a": [1, 2]}),
+            r"a DataFrame .*: give its rows, frame.to_dict\(\"records\"\)",
+        ),
+        ("polars", lambda of: of.DataFrame({"a": [1, 2]}), r"a DataFrame .*: give its rows, frame.to_dicts\(\)"),
+        ("pyarrow", lambda of: of.table({"a": [1, 2]}), r"a Table .*: give its rows, frame.to_pylist\(\)"),
+    ],
+)
+def test_a_table_in_memory_is_no_source_for_its_parts_are_columns(library: str, make: Any, way: str) -> None:
+    """A run over it would be one over the names of its columns."""
+    table = make(pytest.importorskip(library))
+    with pytest.raises(UsageError, match=way):
+        source_of(table)
+    with pytest.raises(UsageError, match=way):
+        Pipeline().map(str).imap(table)
+
+
+def test_columns_of_others_are_theirs() -> None:
+    class Rows(list[int]):
+        columns = ("a",)
+
+        def to_dict(self) -> dict[str, int]:
+            return {}
+
+    assert source_of(Rows([1])) == [1]
+    series = pytest.importorskip("pandas").Series([1, 2])
+    assert source_of(series) is series

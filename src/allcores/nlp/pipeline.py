@@ -27,6 +27,7 @@ from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sources.base import close_reading
 from allcores.sources.file_names import has_wildcard
+from allcores.sources.open import check_has_rows
 from allcores.sources.text import STDIN
 from allcores.system.tracebacks import hiding
 
@@ -303,9 +304,7 @@ def _check_are_messages(source: Any) -> None:
     """Raise UsageError for what has parts that are no messages: they would be rows with an error each."""
     if isinstance(source, Mapping):
         raise UsageError("a dict is one message, and no source: give a list of such, [{...}]")
-    if hasattr(source, "columns") and (hasattr(source, "to_dicts") or hasattr(source, "to_dict")):
-        how = "to_dicts()" if hasattr(source, "to_dicts") else 'to_dict("records")'
-        raise UsageError(f"{kind_text(source)} is no source, for its parts are columns: give its rows, frame.{how}")
+    check_has_rows(source)
     if isinstance(source, (bytes, bytearray, memoryview)) or not isinstance(source, Iterable):
         raise UsageError(f"{kind_text(source)} is no source: give files, or anything that gives dicts with text")
 

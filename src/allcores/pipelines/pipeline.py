@@ -494,7 +494,8 @@ class Pipeline:
 
 
 def _records(source: Any) -> Iterable[Any]:
-    if isinstance(source, (str, os.PathLike)):
+    # Lists and generators need no look at what they may be.
+    if isinstance(source, str) or type(source).__module__ != "builtins":
         from allcores.sources.open import source_of
 
         return source_of(source)

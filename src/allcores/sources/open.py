@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from allcores.errors import UsageError
+from allcores.formatting import kind_text
 from allcores.sources.base import BadRecords, Source
 from allcores.sources.chain import Chain
 from allcores.sources.compression import OTHER_SUFFIXES, SUFFIXES, without_compression
@@ -29,6 +30,8 @@ JSON_SUFFIX = ".json"
 TEXT_SUFFIXES = (".txt", ".text", ".log", JSON_SUFFIX)
 #: suffixes of files that hold other files, whose bytes are no lines
 ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".npz", ".7z", ".rar")
+#: libraries whose tables give columns, or their names, where they are iterated
+_FRAME_LIBRARIES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf"})
 #: formats that are read in slices, and what `sliced` calls them
 SLICED: dict[str, SlicedFormat] = {"npy": "npy", "hdf5": "hdf5", "row-groups": "parquet"}
 
@@ -142,11 +145,27 @@ def source_of(given: Any) -> Iterable[Any]:
         return from_inputs([path])
     if isinstance(given, bytes | bytearray):
         raise UsageError("bytes are no source, whose items are numbers: give a path as text (os.fsdecode), or a list")
+    check_has_rows(given)
     # What has numbered items alone can be iterated, too (a data set of PyTorch, say), and does not say so.
     if not isinstance(given, Iterable) and not hasattr(type(given), "__getitem__"):
         raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
     source: Iterable[Any] = given
     return source
+
+
+def check_has_rows(given: Any) -> None:
+    """Raise UsageError for a table of pandas, polars or pyarrow: its items would be its columns, or their names."""
+    way = None
+    if _FRAME_LIBRARIES.isdisjoint(kind.__module__.partition(".")[0] for kind in type(given).__mro__):
+        return  # what others call columns is theirs
+    if hasattr(given, "columns"):
+        way = (
+            "to_dicts()" if hasattr(given, "to_dicts") else 'to_dict("records")' if hasattr(given, "to_dict") else None
+        )
+    if hasattr(given, "column_names") and hasattr(given, "to_pylist"):
+        way = "to_pylist()"
+    if way is not None:
+        raise UsageError(f"{kind_text(given)} is no source, for its parts are columns: give its rows, frame.{way}")
 
 
 def format_of(name: str) -> Format:
