@@ -17,7 +17,7 @@ from allcores import Pool
 from allcores.adapters.cluster import node
 from allcores.adapters.cluster.base import Done, NodeSilent
 from allcores.backends import open as opener
-from allcores.scheduler import settlement
+from allcores.scheduler import exit_settlement
 
 dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
 
@@ -168,7 +168,7 @@ def test_what_does_not_arrive_goes_to_others(monkeypatch: pytest.MonkeyPatch) ->
     """It is not held against the items."""
     monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
     monkeypatch.setattr(node, "LEASE_S", 6.0)
-    monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
+    monkeypatch.setattr(exit_settlement, "MAX_NODES_LOST", 0)
     cluster = Stuck("ab", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool:
         wait_until(lambda: pool.statistics().workers == 2)

@@ -27,7 +27,7 @@ from allcores.backends import open as opener
 from allcores.events import WorkerEnded
 from allcores.outcome import Failure
 from allcores.pool.pool import driver_of, end_workers
-from allcores.scheduler import settlement
+from allcores.scheduler import exit_settlement
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import Chunk, MapState
@@ -248,7 +248,7 @@ def test_a_node_that_was_asked_nothing_for_long_is_no_fault_of_what_it_held(monk
     """Each time it has ended its pool: it begins anew, however often, and what it held may go on as before."""
     monkeypatch.setattr(link, "LEASE_S", 0.0)
     monkeypatch.setattr(node_table, "NO_NODE_NS", 10_000_000_000)
-    monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
+    monkeypatch.setattr(exit_settlement, "MAX_NODES_LOST", 0)
     doubted: list[link.Link] = []
     monkeypatch.setattr(link.Link, "doubt", doubted.append)
     cluster = FailingOnce(3, False)

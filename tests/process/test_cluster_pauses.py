@@ -16,7 +16,7 @@ from allcores import BrokenPool, Pool
 from allcores.adapters.cluster import link, node, node_table
 from allcores.adapters.cluster.messages import LEASE_S, Opening, Request
 from allcores.backends import open as opener
-from allcores.scheduler import settlement
+from allcores.scheduler import exit_settlement
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def told(bell: str, gate: str) -> str:
 
 def test_what_a_silent_node_held_is_not_at_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """However often, and it is not read by another process first; the node is used when it says something again."""
-    monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
+    monkeypatch.setattr(exit_settlement, "MAX_NODES_LOST", 0)
     doubted: list[link.Link] = []
     monkeypatch.setattr(link.Link, "doubt", doubted.append)
     cluster = NodesHere("a", lambda name, number: False)
@@ -145,7 +145,7 @@ def test_a_node_that_falls_silent_each_time_is_used_three_times(monkeypatch: pyt
 
 
 def test_what_was_on_a_node_that_does_not_answer_is_not_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settlement, "MAX_NODES_LOST", 0)
+    monkeypatch.setattr(exit_settlement, "MAX_NODES_LOST", 0)
     monkeypatch.setattr(node_table, "ANSWER_NS", 1_000_000_000)
     cluster = NodesHere("ab", lambda name, number: name == "a" and number >= 2)
     with Pool(backend="dask", address=cluster) as pool:

@@ -19,6 +19,7 @@ from allcores.events import WorkerEnded
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.admission import AdmissionControl
+from allcores.scheduler.exit_settlement import ExitSettlement
 from allcores.scheduler.input_demand import InputDemand, is_short
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
@@ -68,6 +69,7 @@ class Scheduler:
         """
         self.state = state = SchedulerState(workers, limits, progress, rng=rng, describe=describe)
         self._settlement = Settlement(state)
+        self._exits = ExitSettlement(state, self._settlement)
         self._workers = Workers(state, numbers)
         self._timeouts = Timeouts(state, self._workers.terminate)
         self._stealing = WorkStealing(state, self._settlement.requeue_unstarted)
@@ -271,7 +273,7 @@ class Scheduler:
         started = worker_state.lifecycle is not Lifecycle.STARTING
         worker_state.move(Lifecycle.GONE)
         termination = worker_state.termination
-        self._settlement.settle_exit(worker_state, event, now)
+        self._exits.settle(worker_state, event, now)
         self.admission.update()
         if state.activity_batcher is not None:
             state.activity_batcher.gone(worker_state.worker)

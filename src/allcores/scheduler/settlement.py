@@ -1,6 +1,7 @@
-"""What becomes of each item: results and ends of workers are taken apart into outcomes, attempts and requeued items.
+"""What becomes of each item: results are taken apart into outcomes, attempts and requeued items.
 
-Knows nothing of which worker is idle. Every item is settled exactly once.
+Knows nothing of which worker is idle. Every item is settled exactly once. Items of a worker that has exited come from
+`exit_settlement`.
 """
 
 from __future__ import annotations
@@ -9,24 +10,17 @@ import itertools
 from collections import deque
 from typing import Any
 
-from allcores.errors import BatchError, InternalError, TaskCancelled, WorkerLost
+from allcores.errors import BatchError, InternalError, TaskCancelled
 from allcores.events import TaskPreempted, TaskRetried
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.batch_size import BATCH_PARTS
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
-from allcores.scheduler.messages import Results, WorkerGone
+from allcores.scheduler.messages import Results
 from allcores.scheduler.segment import Segment
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Termination, WorkerState
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, mark
 
-#: An unattributed item (it ran while its worker was ended by no fault that is known: its template died, say) is
-#: requeued this often; then it is given up, for it may well be the cause.
-MAX_REQUEUES = 2
-#: The same for nodes of a cluster, which hold many items and go for many reasons.
-MAX_NODES_LOST = 4
 #: in the place of the future of a call that has its outcome
 SETTLED = "settled"
 
@@ -236,134 +230,6 @@ class Settlement:
         self._state.dirty_maps.update(chunk.map_state.together)
         return True
 
-    # --- ends of workers --------------------------------------------------------------------------
-
-    def settle_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
-        """Settle, retry or requeue every item that an exited worker held."""
-        if self._state.actor_policy is not None:
-            self._settle_actor_exit(worker_state, event, now)
-            return
-        if self._state.nodes:
-            self._settle_node_exit(worker_state, event, now)
-            return
-        termination, running = worker_state.termination, event.running
-        sequence, position, together = (running.sequence, running.position, running.together) if running else (0, 0, 1)
-        phase = running.phase if running else PHASE_IDLE
-        failure = Failure(0, event.kind, event.error)
-        if termination is not None:
-            failure = Failure(0, termination.kind, termination.error)
-            sequence, position, phase = termination.sequence, termination.position, termination.phase
-            together = termination.together
-        preempted = 1 if termination is not None and termination.preempted else 0
-        if sequence and mark(sequence, position) >= worker_state.limit:
-            # It had stopped at its limit: the item there was never started, and may be with another worker by now.
-            sequence = 0
-        preparing = event.preparing and termination is None and not event.unattributed
-        for chunk in reversed(worker_state.chunks):
-            # From the last to the first, so that what is requeued stands in its old order.
-            if preparing and chunk is worker_state.chunks[0] and _is_to_begin(chunk, worker_state):
-                # Its function may do so in each process, so not for ever; another program may have ended this one, so
-                # not at once.
-                if chunk.requeues < MAX_REQUEUES:
-                    self.requeue(chunk, chunk.done, len(chunk.items), charged=1)
-                else:
-                    self.requeue(chunk, chunk.done + 1, len(chunk.items))
-                    self.fail(chunk, failure._replace(offset=chunk.done), worker_state.worker, now, 0)
-            elif chunk.sequence != sequence or position < chunk.done:
-                # Not started; or finished in the moment the worker was ended: the outcome counts, no item is charged.
-                self.requeue(chunk, chunk.done, len(chunk.items))
-            elif phase != PHASE_RUNNING and (
-                chunk.cut or len(chunk.items) - chunk.done > 1 or (chunk.shared is not None and phase == PHASE_LOADING)
-            ):
-                # It died over the whole chunk (unpickling it, pickling its results): one by one will tell. It is
-                # held against none of them when a template is lost later.
-                self.requeue(
-                    chunk,
-                    chunk.done,
-                    len(chunk.items),
-                    charged=1 if event.unattributed and termination is None else 0,
-                    size=1,
-                    preempted=preempted,
-                    apart=phase == PHASE_LOADING,
-                    begun=True,
-                )
-            else:
-                end = min(position + together, len(chunk.items))
-                seconds_ns = max(0, now - running.started_ns) if running else 0
-                if self._state.activity_batcher is not None:
-                    self._state.activity_batcher.note(
-                        worker_state, chunk, position, end - position, 1, seconds_ns, 0, None, now
-                    )
-                self.requeue(chunk, end, len(chunk.items))
-                if event.unattributed and termination is None and chunk.requeues < MAX_REQUEUES:
-                    self.requeue(chunk, position, end, charged=1)
-                elif preempted or end - position > 1:
-                    # Who of a batch is at fault is not known: smaller ones tell, and nobody is charged. Of those that
-                    # overran each runs alone, for its own deadline.
-                    size = 1 if failure.kind is Kind.TIMED_OUT else -(-(end - position) // BATCH_PARTS)
-                    self.requeue(chunk, position, end, size=size, preempted=preempted)
-                else:
-                    self.fail(chunk, failure._replace(offset=position), worker_state.worker, now, seconds_ns)
-                # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
-                self.requeue(chunk, chunk.done, position)
-        worker_state.chunks.clear()
-
-    def _settle_node_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
-        """The same for a node: what it held goes to others, but not for ever, for an item may be what ends nodes."""
-        for chunk in reversed(worker_state.chunks):
-            start, stop = chunk.done, len(chunk.items)
-            if event.unattributed and worker_state.termination is None:
-                self.requeue(chunk, start, stop)
-            elif stop - start == 1 and chunk.requeues >= MAX_NODES_LOST:
-                error = WorkerLost(
-                    f"{self._state.describe(chunk, start)} was on {chunk.requeues + 1} nodes that were lost; the last: "
-                    f"{event.reason}.",
-                    index=chunk.index_of(start),
-                    attempts=chunk.attempt,
-                    worker=worker_state.worker,
-                )
-                self.fail(chunk, Failure(start, Kind.WORKER_LOST, error), worker_state.worker, now, 0)
-            else:
-                # After some losses each by itself: then no other is lost with the one at fault.
-                size = 1 if chunk.requeues >= MAX_REQUEUES else None
-                self.requeue(chunk, start, stop, charged=1, size=size, apart=size is not None)
-        worker_state.chunks.clear()
-
-    def _settle_actor_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
-        """The same for an actor's worker: what was begun is lost, whatever ended it, and never run again."""
-        termination, running = worker_state.termination, event.running
-        reached = running.sequence if running is not None else 0
-        if running is not None and mark(running.sequence, running.position) >= worker_state.limit:
-            reached -= 1  # it had stopped at its limit
-        seconds_ns = max(0, now - running.started_ns) if running is not None else 0
-        for chunk in reversed(worker_state.chunks):
-            charged = termination is not None and chunk.sequence == termination.sequence
-            if not chunk.items:
-                continue  # its call was stolen before it was begun, and is with another worker
-            if chunk.sequence > reached and not charged:
-                self.requeue(chunk, 0, 1)
-                continue
-            failure = Failure(0, event.kind, event.error)
-            if termination is not None:
-                failure = Failure(0, termination.kind, termination.error)
-            alone = chunk.sequence == reached and len(worker_state.chunks) == 1
-            if not charged and (termination is not None or not (alone or self._state.concurrent == 1)):
-                failure = Failure(0, Kind.WORKER_LOST, self._lost_beside(chunk, worker_state, event))
-            self.fail(chunk, failure, worker_state.worker, now, seconds_ns)
-        worker_state.chunks.clear()
-
-    def _lost_beside(self, chunk: Chunk, worker_state: WorkerState, event: WorkerGone) -> WorkerLost:
-        """The error of a call that ran when its process ended for another's sake."""
-        termination = worker_state.termination
-        reason = termination.reason if termination is not None else event.reason
-        what, together = self._state.describe(chunk, 0), len(worker_state.chunks)
-        beside = f", beside {together - 1} more," if self._state.concurrent > 1 and together > 1 else ""
-        return WorkerLost(
-            f"{what} was running{beside} when its process was lost: {reason.rstrip('.')}.",
-            attempts=chunk.attempt,
-            worker=worker_state.worker,
-        )
-
     # --- outcomes ---------------------------------------------------------------------------------
 
     def _settle(self, segment: Segment, map_state: MapState) -> None:
@@ -452,7 +318,7 @@ class Settlement:
             chunk: Their chunk.
             start: Position of the first.
             stop: Position after the last.
-            charged: 1 if this counts against MAX_REQUEUES.
+            charged: 1 if this counts against `exit_settlement.MAX_REQUEUES`.
             size: Make a chunk of each so many, and a batch of each chunk; None keeps them together.
             preempted: 1 if it is for want of memory.
             apart: With `size`: what each is sent as has no other items in it, any of which might be the one that
@@ -523,8 +389,3 @@ def _taken_future(chunk: Chunk) -> Any:
     if future is not None:
         chunk.future = SETTLED
     return future
-
-
-def _is_to_begin(chunk: Chunk, worker_state: WorkerState) -> bool:
-    """Whether a worker that prepares for a chunk is going to begin it: it may have been stolen meanwhile."""
-    return chunk.done < len(chunk.items) and mark(chunk.sequence, chunk.done) < worker_state.limit

@@ -11,9 +11,9 @@ from allcores.events import TaskPreempted
 from allcores.limits import Retry
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.batch_size import BATCH_PARTS, BATCH_PATIENCE, Batch, BatchChunker
+from allcores.scheduler.exit_settlement import MAX_REQUEUES
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.messages import Kill, Send
-from allcores.scheduler.settlement import MAX_REQUEUES
 from allcores.scheduler.timeouts import LATE_NS
 from allcores.scheduler.work_stealing import CONFIRM_NS, SOON_NS
 from allcores.scheduler.worker_state import Termination

@@ -7,9 +7,9 @@ from tests.unit.simulation import MILLI
 
 from allcores.errors import BrokenPool, TaskCancelled
 from allcores.outcome import Failure, Kind
+from allcores.scheduler.exit_settlement import MAX_NODES_LOST
 from allcores.scheduler.messages import Launch, Revoke, SetLimit
 from allcores.scheduler.node_chunk_size import NodeChunker
-from allcores.scheduler.settlement import MAX_NODES_LOST
 from allcores.scheduler.work_stealing import NODE_NS
 from allcores.scheduler.workers import MOST_FAILED_STARTS_LATER, MOST_KILLED_STARTS
 from allcores.transport.positions import mark

@@ -9,8 +9,8 @@ from tests.unit.simulation import MILLI
 from allcores.events import WorkerEnded
 from allcores.limits import Retry
 from allcores.outcome import Kind
+from allcores.scheduler.exit_settlement import MAX_REQUEUES
 from allcores.scheduler.messages import Launch
-from allcores.scheduler.settlement import MAX_REQUEUES
 from allcores.scheduler.timers import MOST_TIMERS
 from allcores.scheduler.work_stealing import CONFIRM_NS, SOON_NS
 from allcores.transport.positions import PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING, PHASE_SEALING, mark
