@@ -11,7 +11,7 @@ import pytest
 
 from allcores import Executor, Pipeline, Pool, UsageError
 from allcores.frames.groups import check_on_error
-from allcores.system.async_functions import close_unawaited, is_async
+from allcores.system.async_functions import check_function, close_unawaited, is_async
 
 
 async def _later(*given: Any) -> Any:
@@ -112,3 +112,13 @@ def test_coroutines_in_a_result_that_is_refused_are_closed() -> None:
 def test_an_executor_refuses_it_as_it_is_submitted() -> None:
     with Executor(1) as executor, pytest.raises(UsageError, match="is async"):
         executor.submit(later, 1)
+
+
+@pytest.mark.parametrize(("place", "words"), [("first", "'f' cannot be called; the first argument"), ("second", "sec")])
+def test_what_cannot_be_called_is_no_function_either(place: str, words: str) -> None:
+    """One rule for all that takes a function: the message says where it belongs."""
+    check_function(now, place)
+    with pytest.raises(UsageError, match=words):
+        check_function("f", place)
+    with pytest.raises(UsageError, match="is async, a call of it does nothing by itself"):
+        check_function(later, place)

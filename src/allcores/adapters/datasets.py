@@ -20,7 +20,7 @@ from allcores.adapters.frame_parts import Part, PartCall, Parts
 from allcores.errors import UsageError
 from allcores.frames import groups
 from allcores.frames.groups import OnError
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 from allcores.system.tracebacks import hiding
 from allcores.transport.remote_errors import as_raised
 
@@ -93,9 +93,7 @@ def map_dataset(
             raise UsageError(
                 f"map_dataset has no {name}=: the pool has its workers, and results do not depend on them."
             )
-    if not callable(function):
-        raise UsageError(f"{function!r} cannot be called; the second argument is the function.")
-    check_not_async(function)
+    check_function(function, "second")
     if on_error == "skip":
         raise UsageError(
             'on_error="skip" cannot be: map keeps its rows. A function on_error(row, error) gives what the row becomes,'

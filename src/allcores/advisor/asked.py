@@ -11,12 +11,12 @@ from typing import Any
 
 from allcores.advisor.measuring.source_text import unwrapped
 from allcores.errors import UsageError
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 
 
 def check_computes(fn: Callable[..., Any]) -> None:
-    """Raise UsageError if a call of the function only makes something that computes later: that would be measured."""
-    check_not_async(fn)
+    """Raise UsageError if it is no function, or if a call only makes what computes later: that would be measured."""
+    check_function(fn)
     for each in (fn, type(fn).__call__):
         if inspect.isgeneratorfunction(each):
             raise UsageError(
@@ -54,8 +54,6 @@ def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, 
     Raises:
         UsageError: It is no function, or an option makes no sense.
     """
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
     check_computes(fn)
     if not _is(Real, budget) or not math.isfinite(budget) or budget < least_budget:
         raise UsageError(f"budget={budget!r}: give {least_budget:g} seconds or more")

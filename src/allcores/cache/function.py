@@ -14,9 +14,8 @@ from allcores.cache.keys import NoKey, forget_classes, function_key, item_key
 from allcores.cache.kinds import know_script, script_name
 from allcores.cache.options import Cache
 from allcores.cache.store import Store
-from allcores.errors import UsageError
 from allcores.system import deferral
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 from allcores.transport.batches import results_of
 from allcores.transport.references import Reference
 from allcores.transport.refilled_items import RefilledItems
@@ -46,9 +45,7 @@ def cached(
     opened = Cache.of(cache)
     if opened is None:
         return function, style
-    if not callable(function):
-        raise UsageError(f"{function!r} cannot be called; the first argument is the function.")
-    check_not_async(function)
+    check_function(function)
     key = function_key(function, style, batches, opened.version)
     if not opened.is_ready():
         return function, style

@@ -11,7 +11,7 @@ from allcores.errors import NotPicklable, NotSupported, UsageError
 from allcores.limits import FOREVER_S, check_many, check_timeout, plain_number, whole
 from allcores.pool.actor_workers import ActorHome, ActorWorkers, CallSettings, named
 from allcores.scheduler.actor_policy import ActorPolicy
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function, check_not_async
 from allcores.system.tracebacks import hide, hiding, only_hiding
 from allcores.worker.actor_object import NO_METHOD, Build
 
@@ -82,7 +82,7 @@ class Actor(Generic[T]):
             elif not callable(method):
                 raise UsageError(f"{method!r} is neither a method nor a name of one.")
             else:
-                check_not_async(method)
+                check_function(method)
                 name = getattr(method, "__name__", "")
                 if self._cls is not None and not name.startswith("_") and getattr(self._cls, name, None) is method:
                     target = name  # so that it is the one of the object's class, if that is a subclass

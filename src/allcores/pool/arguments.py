@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from allcores.errors import UnknownOption, UsageError
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 from allcores.system.inspecting import inspected
 from allcores.system.option_words import OTHER_WORDS, WORDS_FOR_WORKERS, close_to
 
@@ -85,9 +85,7 @@ def combined(
         UnknownOption: The function takes no argument of that name.
         UsageError: An argument gets both a constant and the items.
     """
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    check_not_async(fn)
+    check_function(fn)
     if constants:
         _check(method, fn, constants, None if has_state or style == "star" else 1 + len(more))
         fn = partial(fn, **constants)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allcores.errors import NotSupported, UsageError
+from allcores.errors import NotSupported
 from allcores.limits import Limits, Retry, check_batch, check_chunk, check_timeout
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import length_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import MapState
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 
 if TYPE_CHECKING:
     from allcores.scheduler.batch_size import Batch
@@ -55,9 +55,7 @@ def plan_map(
         NotSupported: For those that the backend cannot offer.
         PoolClosed: If the pool is closed.
     """
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    check_not_async(fn)
+    check_function(fn)
     retry = Retry.of(retries)
     timeout_ns = checked_timeout_ns(driver, timeout)
     chunk = check_chunk(chunk)

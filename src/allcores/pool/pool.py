@@ -28,7 +28,7 @@ from allcores.pool.statistics import Statistics, item_times, statistics_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.system import deferral
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 from allcores.transport import process_role
@@ -352,9 +352,7 @@ def begin_call(
     """Begin a call, whose outcome `future` gets. See `Pool.submit`."""
     __tracebackhide__ = True
     driver = pool._driver
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    check_not_async(fn)
+    check_function(fn)
     driver.check_open()
     function = driver.functions.named(fn, "call")
     timeout_ns = checked_timeout_ns(driver, timeout)

@@ -27,7 +27,7 @@ from allcores.sources.chain import reported
 from allcores.sources.open import source_of
 from allcores.sources.text import BadInput
 from allcores.system import deferral
-from allcores.system.async_functions import check_not_async
+from allcores.system.async_functions import check_function
 
 if TYPE_CHECKING:
     from allcores.runs.options import SinkLike, SourceLike
@@ -58,9 +58,7 @@ def run(
     """See `Pool.run`. called: what runs in the place of `fn`. setup, preload and their arguments: of the pool."""
     if on_error not in ("raise", "skip", "record"):
         raise UsageError(f"on_error={on_error!r} must be 'raise', 'skip' or 'record'")
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    check_not_async(fn)
+    check_function(fn)
     work = RunSpec(
         fn,
         source_of(source),

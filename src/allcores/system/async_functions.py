@@ -1,4 +1,7 @@
-"""Functions of which a call does nothing by itself: what it returns has to be awaited, which no worker does."""
+"""What a program gives for a function: it can be called, and a call does something by itself, or it is refused.
+
+What an async function returns has to be awaited, which no worker does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from types import CodeType, CoroutineType, MethodType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from allcores.errors import UsageError
 
 # As `inspect` has them, which is slow to import: CO_COROUTINE and CO_ASYNC_GENERATOR.
 _ASYNC = 0x80 | 0x200
@@ -30,21 +35,39 @@ def is_async(function: Any) -> bool:
     return type(code) is CodeType and bool(code.co_flags & _ASYNC)
 
 
-def check_not_async(function: Any, what: str | None = None) -> None:
+def check_function(function: Any, place: str = "first") -> None:
+    """Raise UsageError for what cannot be called, and for a function that is async.
+
+    Args:
+        function: What was given for one.
+        place: Of the argument, in words.
+    """
+    if not callable(function):
+        from allcores.errors import UsageError  # here: workers, who have no use for it, import this file
+
+        raise UsageError(f"{function!r} cannot be called; the {place} argument is the function.")
+    if is_async(function):
+        raise _async_error(repr(function))
+
+
+def check_not_async(function: Any, what: str) -> None:
     """Raise UsageError for a function that is async.
 
     Args:
         function: The function.
-        what: How it was given; None: as the first argument.
+        what: How it was given.
     """
     if is_async(function):
-        from allcores.errors import UsageError  # here: workers, who have no use for it, import this file
+        raise _async_error(f"{what}={function!r}")
 
-        shown = repr(function) if what is None else f"{what}={function!r}"
-        raise UsageError(
-            f"{shown} is async, a call of it does nothing by itself: give a function that runs it, with asyncio.run"
-            " for one."
-        )
+
+def _async_error(shown: str) -> UsageError:
+    from allcores.errors import UsageError
+
+    return UsageError(
+        f"{shown} is async, a call of it does nothing by itself: give a function that runs it, with asyncio.run for"
+        " one."
+    )
 
 
 def close_unawaited(value: Any) -> None:
