@@ -47,9 +47,9 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     found: list[int | None] = []
     plan = planning.plan_map
 
-    def planned(*given: Any) -> Any:
-        found.append(given[8])
-        return plan(*given)
+    def planned(*given: Any, **options: Any) -> Any:
+        found.append(options["chunk"])
+        return plan(*given, **options)
 
     monkeypatch.setattr(map_methods, "plan_map", planned)
     return found

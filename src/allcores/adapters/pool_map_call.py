@@ -39,13 +39,11 @@ def mapped(work: Work, fn: Callable[..., Any], style: str, items: list[Any], chu
     """
     values: list[Any] = []
     failure: BaseException | None = None
-    pool, driver, call = work.pool, driver_of(work.pool), _Call()
+    driver, call = driver_of(work.pool), _Call()
     work.begun(call)
     try:
         check_callable(fn)
-        make, function = plan_map(
-            driver, pool.limits, pool.workers, fn, style, items, None, 0, chunk, None, True, False
-        )  # fmt: skip
+        make, function = plan_map(driver, fn, style, items, chunk=chunk)
         reader = SegmentReader(driver, make, function, items, "raise", work)
         try:
             segment: Any

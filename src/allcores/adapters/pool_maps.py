@@ -178,10 +178,8 @@ class PoolMap:
         self.over = False
         #: what comes after the last result
         self.error: BaseException | None = None
-        make, function = plan_map(
-            self.driver, work.pool.limits, work.pool.workers, fn, style, items if self._in_memory else (), None, 0,
-            chunk, None, ordered, False,
-        )  # fmt: skip
+        given = items if self._in_memory else ()
+        make, function = plan_map(self.driver, fn, style, given, chunk=chunk, ordered=ordered)
 
         def make_unbound(number: int) -> MapState:
             map_state = make(number)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.errors import Interrupted, UsageError
-from allcores.limits import Limits, Retry, check_batch, check_on_error, check_timeout
+from allcores.limits import Retry, check_batch, check_on_error, check_timeout
 from allcores.outcome import Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.planning import plan_map
@@ -49,8 +49,6 @@ R = TypeVar("R")
 class MapMethods:
     """Base of `Pool`."""
 
-    workers: int
-    limits: Limits
     _worker_init: WorkerInit
     #: what was found for a function; None: nothing was asked for
     _tuned: TunedOptions | None = None
@@ -239,8 +237,8 @@ class MapMethods:
         fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants, cache, batch)
         driver = self._driver
         make, function = plan_map(
-            driver, self.limits, self.workers, fn, style, items, timeout, retries, chunk, batch, ordered,
-            False, progress,
+            driver, fn, style, items,
+            timeout=timeout, retries=retries, chunk=chunk, batch=batch, ordered=ordered, progress=progress,
         )  # fmt: skip
         return AsyncStream(driver, make, function, items, on_error, self)
 
@@ -424,13 +422,12 @@ class MapMethods:
         *,
         ordered: bool,
     ) -> Stream[Any]:
-        detailed = on_error is None
         if self._tuned is not None:
             chunk = self._chunk_for(fn, chunk, batch)
         driver = self._driver
         make, function = plan_map(
-            driver, self.limits, self.workers, fn, style, items, timeout, retries, chunk, batch, ordered,
-            detailed, progress,
+            driver, fn, style, items, timeout=timeout, retries=retries, chunk=chunk, batch=batch, ordered=ordered,
+            detailed=on_error is None, progress=progress,
         )  # fmt: skip
         return Stream(driver, make, function, items, on_error, self)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported
-from allcores.limits import Limits, Retry, check_batch, check_chunk, check_timeout
+from allcores.limits import Retry, check_batch, check_chunk, check_timeout
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import length_of
 from allcores.scheduler.chunk_size import Chunker
@@ -20,25 +20,22 @@ if TYPE_CHECKING:
 
 def plan_map(
     driver: Driver,
-    limits: Limits,
-    workers: int,
     fn: Callable[..., Any],
     style: str,
     items: Any,
-    timeout: float | None,
-    retries: int | Retry,
-    chunk: int | None,
-    batch: Batch | None,
-    ordered: bool,
-    detailed: bool,
+    *,
+    timeout: float | None = None,
+    retries: int | Retry = 0,
+    chunk: int | None = None,
+    batch: Batch | None = None,
+    ordered: bool = True,
+    detailed: bool = False,
     progress: bool | str = False,
 ) -> tuple[Callable[[int], MapState], Function]:
     """What makes the state of a map, given its number, and its function as the driver knows it.
 
     Args:
         driver: Of the pool, which must be open.
-        limits: Of the pool.
-        workers: How many it has.
         fn: The function.
         style: How it is called with an item: "one", "star" …, see `worker.chunk_runner`.
         items: The input, of which only the length is looked at.
@@ -56,7 +53,7 @@ def plan_map(
         PoolClosed: If the pool is closed.
     """
     check_function(fn)
-    retry = Retry.of(retries)
+    retry, limits = Retry.of(retries), driver.limits
     timeout_ns = checked_timeout_ns(driver, timeout)
     chunk = check_chunk(chunk)
     chunker, least = Chunker(chunk), (chunk or 1) * 2
@@ -71,7 +68,7 @@ def plan_map(
         chunker = BatchChunker(chunk, batch, limits.bytes_in_flight)
         if batch != "auto":
             # Each worker has one, and one waits.
-            least = max(least, 2 * batch * workers)
+            least = max(least, 2 * batch * driver.workers)
     driver.check_open()
     function = driver.functions.named(fn, style)
     total = length_of(items)

@@ -397,7 +397,7 @@ def open_executor_map(
     from allcores.pool.executor_map import ExecutorMap
 
     driver = pool._driver
-    make, function = plan_map(driver, pool.limits, pool.workers, fn, style, items, None, 0, chunk, None, True, False)
+    make, function = plan_map(driver, fn, style, items, chunk=chunk)
     return ExecutorMap(driver, make, function, items, pool, ended)
 
 

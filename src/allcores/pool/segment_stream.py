@@ -58,9 +58,7 @@ def part_reader(
         detailed: Seconds of each item are wanted.
     """
     driver = driver_of(pool)
-    make, function = plan_map(
-        driver, pool.limits, pool.workers, fn, style, items, timeout, 0, None, batch, False, detailed
-    )  # fmt: skip
+    make, function = plan_map(driver, fn, style, items, timeout=timeout, batch=batch, ordered=False, detailed=detailed)
 
     def make_part(number: int) -> MapState:
         map_state = make(number)

@@ -118,10 +118,10 @@ class StageStream:
         self.driver = driver = driver_of(pool)
         #: which must not close itself while its map is read
         self._pool = pool
+        given = () if items is None else items
         make, function = plan_map(
-            driver, pool.limits, pool.workers, fn, "one", () if items is None else items, timeout, retries, chunk,
-            None, True, detailed,
-        )  # fmt: skip
+            driver, fn, "one", given, timeout=timeout, retries=retries, chunk=chunk, detailed=detailed
+        )
         if items is None:
             made = make
 
