@@ -20,15 +20,14 @@ from allcores.backends.open import open_backend
 from allcores.errors import ActorBusy, NotPicklable, PoolClosed, UsageError
 from allcores.limits import FOREVER_S, Limits
 from allcores.pool.actor_processes import ActorTeller
+from allcores.pool.call_chunks import calls_map, pack_call
 from allcores.pool.call_future import CallFuture
 from allcores.pool.caller_context import at_start
 from allcores.pool.driver import Driver, close_dropped
-from allcores.pool.input_reader import encode
 from allcores.pool.pool_log import PoolLog
 from allcores.scheduler.actor_policy import ActorPolicy
-from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.item_words import call_text
-from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.map_state import Chunk
 from allcores.system.clock import monotonic_ns
 from allcores.system.cores import core_budget
 from allcores.transport import process_role
@@ -257,7 +256,7 @@ class ActorWorkers:
     ) -> None:
         function = driver.functions.named(target, "call", words=call_text)
         # One map for all: its chunks are handed out in the order of the calls.
-        map_state = driver.call(None, _calls_map)
+        map_state = driver.call(None, calls_map)
         chunk = Chunk(map_state, function, map_state.pulled, [(args, dict(kwargs))], future=future)
         chunk.timeout_ns = settings.timeout_ns
         future.bind(chunk, self)
@@ -266,14 +265,8 @@ class ActorWorkers:
         except NotPicklable as error:
             future.fail(error)
             return
-        if driver.backend.needs_bytes:
-            payload, bad = encode(chunk.items, 0, driver.backend.pack)
-            if payload is None:
-                future.fail(bad[0][1])
-                return
-            chunk.payload = payload
-            chunk.size_bytes = len(payload)
-        driver.add(chunk)
+        if pack_call(chunk, driver.backend):
+            driver.add(chunk)
 
     def _callable(self, target: str | Callable[..., Any]) -> Method | Apply:
         """What a worker calls. Methods are kept: their bytes travel once."""
@@ -344,10 +337,6 @@ class ActorWorkers:
         driver.close()
         # Only now: in the middle of a decision of its own it refuses, and has to be closed later.
         self._finalizer.detach()
-
-
-def _calls_map(number: int) -> MapState:
-    return MapState(number, chunker=Chunker(1), calls=True)
 
 
 def named(factory: Callable[..., Any], args: Iterable[Any]) -> tuple[str, str, Any]:

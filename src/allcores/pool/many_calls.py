@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from allcores.pool.call_chunks import calls_map, pack_call
 from allcores.pool.call_future import CallFuture
-from allcores.pool.input_reader import encode
 from allcores.pool.planning import checked_timeout_ns
 from allcores.pool.pool import driver_of
-from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.map_state import Chunk
 
 if TYPE_CHECKING:
     from allcores.pool.pool import Pool
@@ -49,7 +48,7 @@ def begin_calls(
     function = driver.functions.named(fn, "call", words=words)
     around = driver.around()
     futures, chunks = [], []
-    map_state = driver.call(None, lambda number: MapState(number, chunker=Chunker(1), calls=True))
+    map_state = driver.call(None, calls_map)
     for args, timeout in calls:
         future = CallFuture(driver)
         futures.append(future)
@@ -57,14 +56,8 @@ def begin_calls(
         chunk.timeout_ns = checked_timeout_ns(driver, timeout)
         future.bind(chunk, pool)
         chunk.surroundings = around
-        if driver.backend.needs_bytes:
-            payload, bad = encode(chunk.items, 0, driver.backend.pack)
-            if payload is None:
-                future.fail(bad[0][1])
-                continue
-            chunk.payload = payload
-            chunk.size_bytes = len(payload)
-        chunks.append(chunk)
+        if pack_call(chunk, driver.backend):
+            chunks.append(chunk)
     driver.add_calls(chunks)
     try:
         for future in futures:

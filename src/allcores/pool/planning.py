@@ -101,8 +101,8 @@ def plan_map(
 
 def checked_timeout_ns(driver: Driver, timeout: float | None) -> int | None:
     """A deadline in ns, checked, and refused where tasks cannot be ended."""
-    timeout = check_timeout(timeout)
-    if timeout is None:
+    # Each submitted call comes by here, and most have none.
+    if timeout is None or (timeout := check_timeout(timeout)) is None:
         return None
     if not driver.backend.can_end_tasks:
         raise NotSupported(

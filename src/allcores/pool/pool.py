@@ -15,9 +15,9 @@ from allcores.errors import NotPicklable, UsageError
 from allcores.limits import Limits, Retry
 from allcores.pool.actor_methods import ActorMethods
 from allcores.pool.actor_processes import ActorProcesses
+from allcores.pool.call_chunks import calls_map, pack_call
 from allcores.pool.caller_context import CallerContext, at_start
 from allcores.pool.driver import Driver, close_dropped
-from allcores.pool.input_reader import encode
 from allcores.pool.map_methods import MapMethods
 from allcores.pool.notifier import Observer
 from allcores.pool.planning import checked_timeout_ns, plan_map
@@ -25,8 +25,7 @@ from allcores.pool.pool_log import Logs, PoolLog
 from allcores.pool.pool_options import checked
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, item_times, statistics_of
-from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.map_state import Chunk
 from allcores.system import deferral
 from allcores.system.async_functions import check_function
 from allcores.system.cores import core_budget
@@ -357,10 +356,10 @@ def begin_call(
     function = driver.functions.named(fn, "call")
     timeout_ns = checked_timeout_ns(driver, timeout)
     if retries == 0:
-        map_state = driver.call(None, _calls_map)
+        map_state = driver.call(None, calls_map)
     else:
         retry = Retry.of(retries)
-        map_state = driver.call(retry, lambda number: MapState(number, chunker=Chunker(1), calls=True, retry=retry))
+        map_state = driver.call(retry, lambda number: calls_map(number, retry))
     chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
     # Of the call, and not of the map, which is there as long as the pool is: each call may have another one.
     chunk.timeout_ns = timeout_ns
@@ -370,13 +369,8 @@ def begin_call(
     except NotPicklable as error:
         future.fail(error)
         return
-    if driver.backend.needs_bytes:
-        payload, bad = encode(chunk.items, 0, driver.backend.pack)
-        if payload is None:
-            future.fail(bad[0][1])
-            return
-        chunk.payload = payload
-        chunk.size_bytes = len(payload)
+    if not pack_call(chunk, driver.backend):
+        return
     driver.add(chunk)
     try:
         future.begin_here()
@@ -463,10 +457,6 @@ def _new_future(driver: Driver) -> Future[Any]:
         if outermost:
             deferral.leave()
     return CallFuture(driver)
-
-
-def _calls_map(number: int) -> MapState:
-    return MapState(number, chunker=Chunker(1), calls=True)
 
 
 __all__ = ["Pool"]
