@@ -85,7 +85,7 @@ class TestAtAnyLine:
         assert VERBS[verb](warm) == expected
         assert not warm._driver.lock.owner
         # Of a call whose future nobody got the outcome comes all the same.
-        assert not concurrent.futures.wait(warm._driver.waiting(), PATIENCE_S).not_done
+        assert not concurrent.futures.wait(list(warm._driver.submitted.waiting), PATIENCE_S).not_done
 
     def test_a_handler_that_waits_for_a_call_gets_it(self, warm: Pool, on_alarm: Any, verb: str) -> None:
         on_alarm(lambda: got.append(warm.submit(crimes.run, 21).result(120)))

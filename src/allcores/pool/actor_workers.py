@@ -329,7 +329,7 @@ class ActorWorkers:
         if driver is None:
             return
         until_ns = monotonic_ns() + int(finish_s * 1e9)
-        for future in driver.waiting() if finish_s > 0 else ():
+        for future in list(driver.submitted.waiting) if finish_s > 0 else ():
             try:
                 future.exception(max(0.0, (until_ns - monotonic_ns()) / 1e9))
             except (CancelledError, TimeoutError):

@@ -69,7 +69,7 @@ class CallFuture(Future[Any]):
         if self._state == "CANCELLED":
             # Nobody else will tell those who wait() for it: an executor does when it meets the call.
             self.set_running_or_notify_cancel()
-        driver.untrack(self)
+        driver.submitted.waiting.discard(self)
         if chunk is not None:
             driver.cancel_call(chunk)
         self._chunk = self._owner = None

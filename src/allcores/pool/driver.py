@@ -39,6 +39,7 @@ from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.notifier import Notifier, Observer
 from allcores.pool.program_end import quiet_daemons
+from allcores.pool.submitted_calls import SubmittedCalls
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.item_words import describe
@@ -70,7 +71,11 @@ def _abandon_all() -> None:
 
 
 class Driver:
-    """One pool's loop, without its thread: the thread, if any, is the backend's."""
+    """One pool's lock and scheduler. Its backend's thread, if it has one, and the program's threads use it alike.
+
+    Attributes:
+        submitted: Calls that have no outcome yet.
+    """
 
     def __init__(
         self,
@@ -117,10 +122,7 @@ class Driver:
         self._told_ns: dict[MapState, int] = {}
         self._numbers: Iterator[int] = count(1) if beside is None else beside._numbers
         self.functions = Functions(backend)
-        #: maps behind `submit`, by their options
-        self._calls: dict[object, MapState] = {}
-        #: futures without an outcome yet
-        self._waiting: set[Any] = set()
+        self.submitted = SubmittedCalls(self._notifier.due)
         #: maps that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[MapState] = deque()
         #: an observer wants activity events; one whose attribute `sees_work` is False does not
@@ -168,7 +170,7 @@ class Driver:
             with self.lock:
                 self.check_open()
                 if chunk.future is not None:
-                    self._waiting.add(chunk.future)
+                    self.submitted.waiting.add(chunk.future)
                 self.scheduler.add(chunk, monotonic_ns())
                 self.execute()
         finally:
@@ -179,7 +181,7 @@ class Driver:
         try:
             with self.lock:
                 self.check_open()
-                self._waiting.update(chunk.future for chunk in chunks)
+                self.submitted.waiting.update(chunk.future for chunk in chunks)
                 now = monotonic_ns()
                 for chunk in chunks:
                     self.scheduler.add(chunk, now)
@@ -229,7 +231,9 @@ class Driver:
         if state.dirty_maps:
             for map_state in state.dirty_maps:
                 if map_state.calls:
-                    self._note_calls(map_state)
+                    # Closing cancels them.
+                    if not self.closed:
+                        self.submitted.settle(map_state)
                     continue
                 waker = self._wakers.get(map_state)
                 if waker is None:
@@ -255,19 +259,6 @@ class Driver:
         sleeps_until, alarm = self.backend.sleeps_until, state.timers.next_ns
         if sleeps_until is not None and alarm is not None and alarm < sleeps_until:
             self.backend.wake_by(alarm)
-
-    def _note_calls(self, map_state: MapState) -> None:
-        """Submitted calls are settled, or never will be; with the lock held."""
-        if self.closed:
-            # Closing cancels them.
-            return
-        while (segment := map_state.take()) is not None:
-            self._waiting.discard(segment.future)
-            self._notifier.due.append((segment.future, segment))
-        if map_state.broken is not None:
-            for future in list(self._waiting):
-                self._waiting.discard(future)
-                self._notifier.due.append((future, again(map_state.broken)))
 
     def _note_progress(self, map_state: MapState) -> None:
         if self.closed:
@@ -444,19 +435,16 @@ class Driver:
 
     def call(self, key: object, make: Callable[[int], MapState]) -> MapState:
         """The map behind all `submit`s with the same options."""
-        map_state = self._calls.get(key)
+        maps = self.submitted.maps
+        map_state = maps.get(key)
         if map_state is None:
             with self.lock:
                 self.check_open()
-                map_state = self._calls.get(key)
+                map_state = maps.get(key)
                 if map_state is None:
-                    map_state = self._calls[key] = make(next(self._numbers))
+                    map_state = maps[key] = make(next(self._numbers))
                     self.scheduler.open(map_state)
         return map_state
-
-    def waiting(self) -> list[Any]:
-        """Futures of calls that have no outcome yet."""
-        return list(self._waiting)
 
     @property
     def next_timer_ns(self) -> int | None:
@@ -466,10 +454,6 @@ class Driver:
             return alarm
         soon = monotonic_ns() + BLOCKED_NS
         return soon if alarm is None else min(soon, alarm)
-
-    def untrack(self, future: Any) -> None:
-        """A future that got its outcome elsewhere."""
-        self._waiting.discard(future)
 
     def report_failure(self, map_state: MapState, outcome: Any) -> None:
         """Tell observers of an item that is not ok."""
@@ -516,8 +500,9 @@ class Driver:
                 self.scheduler.state.closing = True
                 for waker in self._wakers.values():
                     waker()
-                for map_state in self._calls.values():
-                    self._note_calls(map_state)
+                if not self.closed:
+                    for map_state in self.submitted.maps.values():
+                        self.submitted.settle(map_state)
                 self._notifier.queue(self.scheduler.state.events)
                 self.scheduler.state.events = []
         finally:
@@ -527,7 +512,7 @@ class Driver:
         """See Host."""
         self.notify()
         if self.closed:
-            self.drop_waiting()
+            self.submitted.drop()
 
     def close(self) -> None:
         """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
@@ -550,7 +535,7 @@ class Driver:
         now = monotonic_ns()
         error = PoolClosed(f"Pool {self.name!r} was closed.")
         activity_batcher = self.scheduler.state.activity_batcher
-        for map_state in [*self._wakers, *self._calls.values()]:
+        for map_state in self.maps():
             if activity_batcher is not None:
                 activity_batcher.settle(map_state)
                 activity_batcher.tell(self.scheduler.state.events)
@@ -573,7 +558,7 @@ class Driver:
         """The end of closing: nobody waits any more, and no worker is left."""
         try:
             self.notify()
-            self.drop_waiting()
+            self.submitted.drop()
         finally:
             self.backend.close()
             _drivers.discard(self)
@@ -587,18 +572,9 @@ class Driver:
             self.notify()
             self._notifier.wait_told(told)
 
-    def drop_waiting(self) -> None:
-        """Cancel every future that has no outcome yet: none will come."""
-        while self._waiting:
-            try:
-                future = self._waiting.pop()
-            except KeyError:  # another thread was quicker
-                return
-            future.drop()
-
     def maps(self) -> list[MapState]:
         """All maps that are open now."""
-        return [*self._wakers, *self._calls.values()]
+        return [*self._wakers, *self.submitted.maps.values()]
 
     def abandon(self) -> None:
         """In a forked child: this pool is the parent's."""

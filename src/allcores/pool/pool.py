@@ -418,7 +418,7 @@ def is_usable(pool: Pool) -> bool:
 def is_busy(pool: Pool) -> bool:
     """Whether a stream of it is open, or a call of it has no outcome yet."""
     driver = pool._current
-    return bool(driver.waiting()) or any(not map_state.calls for map_state in driver.maps())
+    return bool(driver.submitted.waiting) or any(not map_state.calls for map_state in driver.maps())
 
 
 def has_actors(pool: Pool) -> bool:
