@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.adapters.pool_chunks import ChunkCall, chunks_of, flattened, in_chunks
+from allcores.adapters.pool_iterator import IMapIterator
 from allcores.adapters.pool_map_call import mapped
-from allcores.adapters.pool_maps import IMapIterator, PoolMap, failed
-from allcores.adapters.pool_results import AsyncResult, Callback, MapResult
+from allcores.adapters.pool_maps import PoolMap
+from allcores.adapters.pool_results import AsyncResult, Callback, MapResult, failed
 from allcores.adapters.pool_start import WorkerStart
 from allcores.adapters.pool_work import Work, Workers
 from allcores.backends.base import ChangesLost

@@ -2,23 +2,19 @@
 
 Two threads see to that. The feeder, one for each pool, hands items to workers as these want them and takes the results
 that nobody reads (those of `map_async`, and of iterators that were dropped). An input that may make its reader wait,
-such as a generator, is pulled on a thread of its own, so that what it has given is on its way while it waits.
+such as a generator, is pulled on a thread of its own (`pool_input`), so that what it has given is on its way while it
+waits.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
-from multiprocessing import pool as original
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, check_callable
+from allcores.adapters.pool_input import END, Puller
 from allcores.adapters.pool_results import MapResult
 from allcores.adapters.pool_work import Work
 from allcores.errors import again
@@ -30,10 +26,6 @@ from allcores.pool.stage_stream import HandedInput
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.segment import Segment
 from allcores.system.bell import Bell
-from allcores.system.tracebacks import hide
-from allcores.transport.refilled_items import as_pulled
-
-T = TypeVar("T")
 
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
@@ -53,85 +45,6 @@ _IN_MEMORY: tuple[type, ...] = (
     type({}.values()),
     type({}.items()),
 )
-
-
-#: stands behind the last item of an input
-_END = object()
-
-
-class Puller:
-    """Pulls an input that may make its thread wait, on a thread of its own.
-
-    Args:
-        items: The input.
-        chunk: Items that belong together: those of a part that is not complete when the input raises are dropped.
-        told: Called when there are items.
-        bell: Expected while whoever takes the items waits for some.
-        late: Whether a worker waits for items, asked while the bell is expected.
-
-    Attributes:
-        arrived: What was pulled; items are taken from the left. Those that the input has given before it makes its
-            thread wait are there already.
-        error: What the input has raised.
-    """
-
-    def __init__(
-        self, items: Iterable[Any], chunk: int, told: Callable[[], None], bell: Bell, late: Callable[[], bool]
-    ) -> None:
-        self.arrived: deque[Any] = deque()
-        self.error: BaseException | None = None
-        self._wanted = 1
-        self._more = threading.Event()
-        self._told = told
-        self._bell = bell
-        self._late = late
-        self._stopped = False
-        threading.Thread(target=self._pull, args=(items, chunk), name="allcores-pool-input", daemon=True).start()
-
-    def want(self, count: int) -> None:
-        """Have more items pulled, until so many have not been taken."""
-        missing = count - len(self.arrived)
-        if missing > 0 and not self._wanted:
-            self._wanted = missing
-            self._more.set()
-
-    def stop(self) -> None:
-        """Pull no more."""
-        self._stopped = True
-        self._more.set()
-
-    def _pull(self, items: Iterable[Any], chunk: int) -> None:
-        try:
-            source = as_pulled(items)
-            if chunk > 1:
-                source = _whole_parts(source, chunk)
-            source = chain(self._noted(source), (_END,))
-            while not self._stopped:
-                wanted = self._wanted
-                if wanted:
-                    self.arrived.extend(islice(source, wanted))
-                    self._wanted = 0
-                    self._told()
-                else:
-                    self._more.wait()
-                    self._more.clear()
-        except BaseException as error:
-            self.error = error
-            self.arrived.append(_END)
-            self._told()
-
-    def _noted(self, source: Iterator[Any]) -> Iterator[Any]:
-        """The same items; what has arrived is told of before the next one is waited for."""
-        bell, late, told = self._bell, self._late, self._told
-        for item in source:
-            yield item
-            if bell.expected and late():
-                told()
-
-
-def _whole_parts(source: Iterator[Any], chunk: int) -> Iterator[Any]:
-    while part := list(islice(source, chunk)):
-        yield from part
 
 
 class PoolMap:
@@ -250,7 +163,7 @@ class PoolMap:
         puller = self._puller
         if puller is not None and puller.arrived:
             taken = [puller.arrived.popleft() for _ in range(len(puller.arrived))]
-            ended = taken[-1] is _END
+            ended = taken[-1] is END
             if ended:
                 taken.pop()
             self._input.put(taken)
@@ -340,6 +253,10 @@ class PoolMap:
         if not self.over:
             self.unbound()
 
+    def wait(self, seconds: float | None) -> None:
+        """Until the bell rings, or for so long at most. Then it is looked again, whatever has ended the wait."""
+        self.bell.wait(WAIT_S if seconds is None else min(seconds, WAIT_S))
+
     def look(self) -> list[Segment] | None:
         """What is settled and not read yet; if that is nothing, the bell is going to ring. None: nothing will come."""
         map_state = self.map_state
@@ -361,135 +278,6 @@ class PoolMap:
             if not taken:
                 self.bell.expect()
             return taken
-
-
-if TYPE_CHECKING:
-    _Results = original.IMapIterator
-else:
-
-    class _Results(Generic[T], original.IMapIterator):
-        """The original, which takes no type of what it gives while a program runs."""
-
-
-class IMapIterator(_Results[T]):
-    """What `imap` and `imap_unordered` return: the results, as they come.
-
-    An item that fails raises where it stands, and the iterator can be gone on with. Also with several threads.
-    """
-
-    def __init__(
-        self, owner: object, made: PoolMap | None, error: BaseException | None = None, *, joins: bool = False
-    ) -> None:
-        self._owner = owner
-        #: what comes are lists, to be joined to one
-        self._joins = joins
-        self._map = made
-        self._error = error
-        #: results in reverse order, and what follows them
-        self._values: list[T] = []
-        self._parts: deque[list[Any] | BaseException] = deque()
-        self._lock = threading.Lock()
-        self._began = False
-        if made is not None:
-            weakref.finalize(self, made.drop).atexit = False
-
-    def __iter__(self) -> IMapIterator[T]:
-        return self
-
-    def next(self, timeout: float | None = None) -> T:
-        """The next result.
-
-        Args:
-            timeout: Seconds to wait at most.
-
-        Raises:
-            multiprocessing.TimeoutError: The time is up; the next call goes on waiting.
-            StopIteration: There is none any more.
-        """
-        try:
-            return self._values.pop()
-        except IndexError:
-            pass  # what is raised below has nothing to do with this
-        try:
-            return self._next(timeout)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            hide(error)
-            raise
-
-    __next__ = next
-
-    def _next(self, timeout: float | None) -> T:
-        __tracebackhide__ = True
-        until = None if timeout is None else monotonic() + max(0.0, timeout)
-        if not self._lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
-            raise multiprocessing.TimeoutError
-        try:
-            if self._map is not None and not self._began:
-                self._began = True
-                self._map.bound()
-            while True:
-                try:
-                    return self._values.pop()
-                except IndexError:
-                    pass
-                if self._parts:
-                    part = self._parts.popleft()
-                    if isinstance(part, BaseException):
-                        raise part
-                    self._values = part
-                elif not self._more(until):
-                    raise StopIteration
-        finally:
-            self._lock.release()
-
-    def _more(self, until: float | None) -> bool:
-        """Wait for results; False if there are none any more."""
-        made = self._map
-        while made is not None:
-            taken = made.look()
-            if taken is None:
-                # As one look has it: had it ended after that, there would be results that nobody has read.
-                self._error, self._map = made.error, None
-                break
-            if taken:
-                if made.driver.backend.unhandled:
-                    made.driver.backend.settle_logs(LOGS_S)
-                for segment in taken:
-                    self._unfold(segment)
-                return True
-            __tracebackhide__ = True
-            left = WAIT_S if until is None else until - monotonic()
-            if left <= 0:
-                raise multiprocessing.TimeoutError
-            made.bell.wait(min(left, WAIT_S))
-        error, self._error = self._error, None
-        if error is None:
-            return False
-        self._parts.append(as_in_multiprocessing(error, in_loop=True))
-        return True
-
-    def _unfold(self, segment: Segment) -> None:
-        values = open_segment(segment)
-        if not segment.failures:
-            self._append(values)
-            return
-        begin = 0
-        for number, failure in enumerate(segment.failures):
-            end = failure.offset - number
-            if begin < end:
-                self._append(values[begin:end])
-            self._parts.append(as_in_multiprocessing(failure.error, in_loop=True))
-            begin = end
-        if begin < len(values):
-            self._append(values[begin:])
-
-    def _append(self, values: list[Any]) -> None:
-        if self._joins:
-            values = flattened(values)
-        values.reverse()
-        self._parts.append(values)
 
 
 class Feeder:
@@ -548,10 +336,4 @@ def _pool_maps(work: Work) -> list[PoolMap]:
     return [each for each in list(work.maps) if isinstance(each, PoolMap)]
 
 
-def failed(result: MapResult[Any], error: BaseException) -> MapResult[Any]:
-    """A result that is there already: the map could not begin."""
-    result.settle(None, as_in_multiprocessing(error))
-    return result
-
-
-__all__ = ["Feeder", "IMapIterator", "PoolMap", "failed"]
+__all__ = ["Feeder", "PoolMap"]

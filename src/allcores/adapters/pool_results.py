@@ -255,3 +255,9 @@ class MapResult(original.MapResult[T]):
             raise self._error
         values: list[T] = self._value
         return values
+
+
+def failed(result: MapResult[Any], error: BaseException) -> MapResult[Any]:
+    """A result that is there already: the map could not begin."""
+    result.settle(None, as_in_multiprocessing(error))
+    return result
