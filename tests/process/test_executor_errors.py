@@ -18,7 +18,7 @@ from tests.process import crimes, setups
 from allcores import Executor, NotPicklable, Pool, SetupError, TaskExited
 from allcores.errors import BrokenPool, InternalError, WorkerLost
 from allcores.pool.call_future import CallFuture
-from allcores.pool.executor import _ExecutorFuture
+from allcores.pool.executor_calls import ExecutorFuture
 from allcores.pool.executor_errors import as_broken
 
 pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
@@ -145,7 +145,7 @@ class TestBroken:
         assert "the model is missing" in str(records[0].exc_text)
 
 
-MAKERS: list[Callable[[], cf.Future[Any]]] = [cf.Future, CallFuture, _ExecutorFuture]
+MAKERS: list[Callable[[], cf.Future[Any]]] = [cf.Future, CallFuture, ExecutorFuture]
 
 
 @pytest.mark.parametrize("make", MAKERS)
