@@ -10,9 +10,7 @@ import contextlib
 import logging
 import os
 import random
-import selectors
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from allcores.errors import TaskTimeout, WorkerLost
-from allcores.jobs import decisions, health, stacks, wake
+from allcores.jobs import decisions, health, stacks
+from allcores.jobs.claim_choice import ClaimChoice
 from allcores.jobs.claims import Choice
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
@@ -37,6 +36,8 @@ from allcores.jobs.retention import Retention
 from allcores.jobs.store_side import StoreSide
 from allcores.jobs.tasks import Place, Registry
 from allcores.jobs.trouble import TROUBLE_S, Trouble
+from allcores.jobs.wake import Listener
+from allcores.jobs.wake_ups import WakeUps
 from allcores.jobs.webhooks import WebhookDuty
 from allcores.limits import Limits, check_seconds, check_workers
 from allcores.system.cores import core_budget
@@ -98,19 +99,16 @@ class Supervisor:
         self._grace = check_seconds("grace", grace)
         self._policy = Policy(max_crashes)
         self._shares = CoreShares(cores)
-        self._selector = selectors.DefaultSelector()
-        self._wake_ours, self._wake_theirs = socket.socketpair()
-        for each in (self._wake_ours, self._wake_theirs):
-            each.setblocking(False)
-        self._woken = False
-        self._selector.register(self._wake_ours, selectors.EVENT_READ)
-        self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), self._wake)
-        self._processes = ProcessSide(folder, self.registry.places, self._shares, self._selector, boot_s)
+        self._wake_ups = WakeUps()
+        wake = self._wake_ups.wake
+        self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), wake)
+        self._processes = ProcessSide(folder, self.registry.places, self._shares, self._wake_ups.selector, boot_s)
+        self._claim_choice = ClaimChoice(
+            self.registry, self._pool, self._processes, self._shares, claims_ahead=store.claims_ahead
+        )
         self._store_side = StoreSide(store)
         #: tasks that have jobs waiting, and are not known here: told once
         self._unknown: frozenset[str] = frozenset()
-        #: tasks that have processes of their own
-        self._with_job = frozenset(name for name in self.registry if self.registry[name].takes_job)
         self._random = random.Random()
         self._started = time.time()
         #: asked to end: 1 in peace, 2 now
@@ -118,9 +116,6 @@ class Supervisor:
         self._drain_until: float | None = None
         self._slow_at = self._health_at = 0.0
         self._trouble, self._duty_trouble = Trouble(store.name), DutyTrouble(store.name)
-        #: jobs that others have taken over, whose attempts here have not ended yet
-        self._losing: set[str] = set()
-        self._listener: wake.Listener | None = None
         self._retention = retention or Retention()
         #: what it sees to besides
         self.duties: list[Duty] = [
@@ -137,19 +132,11 @@ class Supervisor:
         A second call, or `now`, gives them no more time. Any thread, and signal handlers.
         """
         self._stopping = 2 if now or self._stopping else 1
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._woken:
-            # A byte is there, and has not been taken: each one more costs a call of the system, and threads their turn.
-            return
-        self._woken = True
-        with contextlib.suppress(OSError):
-            self._wake_theirs.send(b"w")
+        self._wake_ups.wake()
 
     def _changed(self) -> None:
         self._store_side.wake()
-        self._wake()
+        self._wake_ups.wake()
 
     def handle_signals(self) -> None:
         """SIGTERM and Ctrl-C ask it to end, a second one at once. For the main thread."""
@@ -171,18 +158,16 @@ class Supervisor:
             self._close()
             raise
         try:
-            with wake.Listener(self._folder) as listener:
-                self._listener = listener
-                if listener.socket is not None:
-                    self._selector.register(listener.socket, selectors.EVENT_READ)
+            with Listener(self._folder) as listener:
+                self._wake_ups.listen(listener)
                 self.store.when_changed(self._changed)
                 stacks.tidy(self._folder)
                 health.tidy(self._folder)
                 if not self._stopping:
                     with contextlib.suppress(PoolTrouble):
                         self._pool.start()
-                most = self._policy.most_crashes
-                holding = Holding(self.store, lock, self._trouble, most, self._claims, self._retaken, self._wake)
+                most, wake = self._policy.most_crashes, self._wake_ups.wake
+                holding = Holding(self.store, lock, self._trouble, most, self._claims, self._retaken, wake)
                 while not self._is_over():
                     self._step(holding)
                     self._wait()
@@ -202,7 +187,7 @@ class Supervisor:
         """It was looked at which claims stand: attempts that are others' are ended, and nothing is said of them."""
         now = time.monotonic()
         for job in found.lost:
-            self._losing.add(job)
+            self._claim_choice.losing.add(job)
             if not self._pool.end(job, "lost"):
                 self._processes.end(job, "lost", now)
         # Which process runs what may have been undone.
@@ -214,9 +199,7 @@ class Supervisor:
     def _close(self) -> None:
         for each in self.duties:
             each.close()
-        self._selector.close()
-        self._wake_ours.close()
-        self._wake_theirs.close()
+        self._wake_ups.close()
 
     def _is_over(self) -> bool:
         if not self._stopping:
@@ -238,24 +221,13 @@ class Supervisor:
         until = min(max(asked, self._trouble.until), at)
         if watching:
             until = min(until, now + WATCH_S)
-        self._hear_wakes(max(0.0, until - now))
+        if self._wake_ups.wait(max(0.0, until - now)):
+            self._store_side.wake()
         late = time.monotonic() - max(until, now)
         if late > STILL_S:
             self._processes.excuse(late)
             if self._drain_until is not None:
                 self._drain_until += late
-
-    def _hear_wakes(self, seconds: float) -> None:
-        """Wait for that long at most, until a process or a thread tells something."""
-        for key, _ in self._selector.select(seconds):
-            if key.fileobj is self._wake_ours:
-                with contextlib.suppress(OSError):
-                    self._wake_ours.recv(65_536)
-                # In this order: what comes in between is looked for after it, without another byte.
-                self._woken = False
-            elif self._listener is not None and key.fileobj is self._listener.socket:
-                self._listener.take()
-                self._store_side.wake()
 
     def _step(self, holding: Holding) -> None:
         now = time.monotonic()
@@ -379,30 +351,7 @@ class Supervisor:
 
     def _choose(self, waiting: frozenset[str]) -> Choice:
         """What to claim, of tasks that have jobs waiting."""
-        if self._losing:
-            self._losing &= self._pool.calls.keys() | self._processes.processes.keys()
-        if self._stopping or self._processes.wanting or self._losing:
-            return Choice(0, ())
-        self._count_plain()
-        cores = self._shares.free
-        wanted = waiting & self.registry.keys()
-        if not self._pool.usable:
-            wanted &= self._with_job
-        alone = wanted & self._with_job
-        # With nothing but those there is nothing to claim ahead.
-        ahead = self._ahead() if wanted > alone else 0
-        return Choice(cores + ahead if wanted else 0, wanted, alone, cores)
-
-    def _ahead(self) -> int:
-        """How many short jobs may be claimed now that have no core yet."""
-        left = self._shares.for_plain
-        # All workers of the pool run what is in it: where others have the cores, it is to hold no more than those left.
-        if not self.store.claims_ahead or left < self._shares.cores - 1:
-            return 0
-        return max(0, self._pool.ahead - max(0, len(self._pool.calls) - left))
-
-    def _count_plain(self) -> None:
-        self._shares.plain = min(len(self._pool.calls), self._shares.cores)
+        return Choice(0, ()) if self._stopping else self._claim_choice.of(waiting)
 
     def _begin(self, claims: Sequence[Claim], now: float) -> None:
         plain: list[tuple[Claim, float | None]] = []

@@ -201,16 +201,18 @@ def test_what_a_supervisor_did_not_see_counts_for_no_deadline(
     ahead = [0.0]
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: monotonic() + ahead[0], time=time))
     stops: list[float] = []
-    waits = running.supervisor._hear_wakes
+    wake_ups = running.supervisor._wake_ups
+    waits = wake_ups.wait
     looks: list[None] = []
 
-    def stopped(seconds: float) -> None:
+    def stopped(seconds: float) -> bool:
         if stops:
             ahead[0] += stops.pop()
-        waits(seconds)
+        told = waits(seconds)
         looks.append(None)
+        return told
 
-    monkeypatch.setattr(running.supervisor, "_hear_wakes", stopped)
+    monkeypatch.setattr(wake_ups, "wait", stopped)
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
         job = running.queue.submit("wait_with_job", {"bell": bell.path, "gate": gate.path})
         bell.hear()
