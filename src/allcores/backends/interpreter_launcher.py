@@ -20,6 +20,7 @@ from weakref import WeakSet, finalize
 
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
+from allcores.system.wake_pipe import WakePipe
 from allcores.transport import surroundings
 from allcores.transport.surroundings import Surroundings
 
@@ -73,16 +74,13 @@ class InterpreterLauncher:
         self._pending: list[Notice] = []
         #: those whose interpreters are not in use any more, since `over` was asked
         self._over: list[int] = []
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        os.set_blocking(self._wake_read, False)
+        self._wake_pipe = WakePipe()
         #: the write end is not closed while a thread uses it
         self._lock = threading.Lock()
-        self._closed = False
 
     def descriptors(self) -> list[int]:
         """See Launcher."""
-        return [self._wake_read]
+        return [self._wake_pipe.reads]
 
     def logged(self) -> bytes:
         return b""
@@ -164,8 +162,7 @@ class InterpreterLauncher:
 
     def notices(self) -> list[Notice] | None:
         """See Launcher."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+        self._wake_pipe.take()
         found, self._pending = self._pending, []
         self._leaving = [thread for thread in self._leaving if thread.is_alive()]
         while self._let_go:
@@ -182,9 +179,7 @@ class InterpreterLauncher:
 
     def _wake(self) -> None:
         with self._lock:
-            if not self._closed:
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._wake_write, b"!")
+            self._wake_pipe.wake()
 
     def close(self) -> None:
         """See Launcher. What was let go is not waited for."""
@@ -193,16 +188,13 @@ class InterpreterLauncher:
         for thread in self._leaving:
             thread.join(max(0.0, until - time.monotonic()))
         with self._lock:
-            self._closed = True
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._wake_pipe.close()
 
     def abandon(self) -> None:
         """See Launcher."""
-        self._closed = True
-        for descriptor in (self._wake_read, self._wake_write):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        # Without the lock, which a thread that is not here may have had.
+        with contextlib.suppress(OSError):
+            self._wake_pipe.close()
 
 
 def at_exit() -> None:

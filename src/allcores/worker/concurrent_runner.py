@@ -8,7 +8,6 @@ begun last: with the order of calls, that says which were begun.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import threading
 from _queue import Empty, SimpleQueue
@@ -16,6 +15,7 @@ from contextvars import Context, copy_context
 from time import monotonic_ns
 
 from allcores.system.posix import move_fd_high
+from allcores.system.wake_pipe import WakePipe
 from allcores.transport import frames
 from allcores.transport.exceptions import add_note, pack_error
 from allcores.transport.pickling import ITEM_UNREAD
@@ -48,10 +48,7 @@ class ConcurrentRunner(ChunkRunner):
         self._finished: SimpleQueue[tuple[int, Any, Any, int]] = SimpleQueue()
         #: those that are running, with the time at which they were begun
         self._running: dict[int, int] = {}
-        read, write = os.pipe()
-        self._wake_read, self._wake_write = move_fd_high(read), move_fd_high(write)
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        self._wake_pipe = WakePipe(move_fd_high)
         for number in range(concurrent):
             threading.Thread(target=self._work, name=f"call-{number + 1}", daemon=True).start()
 
@@ -112,8 +109,7 @@ class ConcurrentRunner(ChunkRunner):
             del context, call, item
             self._finished.put((sequence, value, packed, monotonic_ns() - begun))
             del value
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._wake_write, b"!")
+            self._wake_pipe.wake()
 
     def receiving(self, pipe: socket.socket) -> Callable[[int], bytes]:
         """What receives from the pipe, and sends what comes of calls as long as there is nothing in it."""
@@ -127,14 +123,13 @@ class ConcurrentRunner(ChunkRunner):
     def _wait(self, pipe: socket.socket) -> None:
         poller = select.poll()
         poller.register(pipe, select.POLLIN)
-        poller.register(self._wake_read, select.POLLIN)
+        poller.register(self._wake_pipe.reads, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poller.poll()}
-            if self._wake_read in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
+            if self._wake_pipe.reads in ready:
+                self._wake_pipe.take()
                 self._settle()
-            if ready - {self._wake_read}:
+            if ready - {self._wake_pipe.reads}:
                 return
 
     def _settle(self) -> None:

@@ -7,7 +7,6 @@ a worker's pipe; writing never waits, what the pipe does not take is kept and wr
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
@@ -43,6 +42,7 @@ from allcores.shared_memory.buffers import PRIVATE, BufferedPickle
 from allcores.shared_memory.parent_side import ParentMemory, block_bytes
 from allcores.system import caller, cores, deferral, poller, posix, procfs
 from allcores.system.clock import monotonic_ns
+from allcores.system.wake_pipe import WakePipe
 from allcores.transport import inheritance, pickling
 from allcores.transport.main_names import MainNames
 from allcores.transport.status_board import BUSY, DONE
@@ -119,13 +119,11 @@ class ProcessBackend:
         try:
             with inheritance.to_new_processes(self._worker_table.legacy):
                 self._worker_table.worker_init = pickling.dump_named(commands_to_worker, "setup", self.pack_for_all)
-            self._wake_read, self._wake_write = os.pipe()
+            self._wake_pipe = WakePipe()
         except BaseException:
             self._worker_table.close()
             raise
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self._worker_table.poller.register(self._wake_read, None)
+        self._worker_table.poller.register(self._wake_pipe.reads, None)
         self._has_setup = worker_init.setup is not None
         self._share = share
         self._note_maps_at = 0
@@ -284,8 +282,7 @@ class ProcessBackend:
         return Work(connection.pid or None, board.word(connection.slot, DONE), board.word(connection.slot, BUSY))
 
     def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"!")
+        self._wake_pipe.wake()
 
     def wake_by(self, when_ns: int) -> None:
         if self.sleeps_until is not None and when_ns < self.sleeps_until:
@@ -414,8 +411,7 @@ class ProcessBackend:
             elif isinstance(what, WorkerConnection):
                 self._read_one(what, mask, found)
             elif what is None:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
+                self._wake_pipe.take()
         if notices:
             self._exits.take_notices(found)
         if self._receiver.to_peek and pipes_are_ours:
@@ -519,9 +515,6 @@ class ProcessBackend:
         self._worker_init = WorkerInit()
         if self._preload is not None:
             self._preload.forget()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-        # A number that is never a descriptor: waking a pool that is gone is no mistake.
-        self._wake_write = -1
+        self._wake_pipe.close()
         self._consumer.close()
         self._worker_table.close()

@@ -13,6 +13,7 @@ from typing import Any
 from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
 from allcores.system import posix
 from allcores.system.portable import PORTABLE
+from allcores.system.wake_pipe import WakePipe
 from allcores.system.watchdog import Watchdog
 from allcores.transport import origins, surroundings
 from allcores.transport.status_board import Board
@@ -38,12 +39,10 @@ class ForkLauncher:
         self._children: dict[int, tuple[int, int]] = {}
         self._pending: list[Notice] = []
         self._watchdog = Watchdog()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        os.set_blocking(self._wake_read, False)
+        self._wake_pipe = WakePipe()
 
     def descriptors(self) -> list[int]:
-        return [self._wake_read, *(pidfd for _, pidfd in self._children.values() if pidfd >= 0)]
+        return [self._wake_pipe.reads, *(pidfd for _, pidfd in self._children.values() if pidfd >= 0)]
 
     def launch(self, worker: int, slot: int, pipe: int, notes: int) -> Surroundings:
         from allcores.worker.main import serve
@@ -56,7 +55,7 @@ class ForkLauncher:
             pid = posix.fork()
         except OSError as error:
             self._pending.append((NOT_BORN, worker, 0, error.errno or 0, 0))
-            self._wake()
+            self._wake_pipe.wake()
             return before
         if pid == 0:
             try:
@@ -81,7 +80,7 @@ class ForkLauncher:
         self._children[pid] = (worker, pidfd)
         self._watchdog.tell(pid)
         self._pending.append((BORN, worker, pid, 0, 0))
-        self._wake()
+        self._wake_pipe.wake()
         return surroundings.current().of_a_forked_process(before)
 
     def logged(self) -> bytes:
@@ -96,13 +95,8 @@ class ForkLauncher:
     def kill(self) -> None:
         """There is no process between."""
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"!")
-
     def notices(self) -> list[Notice] | None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+        self._wake_pipe.take()
         found, self._pending = self._pending, []
         for pid, (worker, pidfd) in list(self._children.items()):
             reaped = posix.reap(pid)
@@ -124,8 +118,7 @@ class ForkLauncher:
                 os.close(pidfd)
         self._children.clear()
         self._watchdog.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake_pipe.close()
 
     def abandon(self) -> None:
         for _, pidfd in self._children.values():
