@@ -10,6 +10,7 @@ from allcores.transport import chunk_ends, frames, pickling, status_board
 from allcores.transport.positions import NO_LIMIT, mark
 from allcores.worker import chunk_runner
 from allcores.worker.chunk_runner import SEAL_NS, ChunkRunner
+from allcores.worker.learned_function import LearnedFunction
 
 MILLI = 1_000_000
 
@@ -35,7 +36,7 @@ class Worker:
         slot = (ctypes.c_uint64 * status_board.SLOT_WORDS)()
         slot[status_board.LIMIT] = NO_LIMIT
         self.runner = ChunkRunner(self._send, slot, memoryview(bytearray(status_board.OUTBOX_BYTES)))
-        self.runner._functions[1] = ("one", self._item, None)
+        self.runner._functions[1] = LearnedFunction("one", self._item)
         self._sequence = 0
 
     def _item(self, item: object) -> object:
@@ -91,7 +92,7 @@ def test_the_last_item_of_a_chunk_that_was_cut_short_goes_with_its_end(worker: W
             worker.runner._slot[status_board.LIMIT] = mark(worker._sequence, 5)
         return int(str(worker._item(item)))
 
-    worker.runner._functions[1] = ("one", cut, None)
+    worker.runner._functions[1] = LearnedFunction("one", cut)
     put_off: list[int] = []
     chunk_ends.waiting.append(lambda: put_off.append(len(worker.sent)))
     assert worker.run(10, report_ns=0) == [[1], [1], [1], [1], [1]]

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 
 from allcores.errors import BatchError
-from allcores.transport.exceptions import TRACEBACK
+from allcores.transport.exceptions import frames_of
 from allcores.transport.reduction import Reduction, entries
 from allcores.transport.refilled_items import RefilledItems, as_pulled
 
@@ -95,10 +95,7 @@ def results_of(result: Any, count: int, name: str, *, within: RefilledItems | No
 
 def own_frames(error: BaseException, *others: dict[str, Any]) -> int:
     """How many frames at the start of its traceback are of this file, or of a file with one of these globals."""
-    count, trace = 0, TRACEBACK.__get__(error)
-    while trace is not None and any(trace.tb_frame.f_globals is each for each in (*_GLOBALS, *others)):
-        count, trace = count + 1, trace.tb_next
-    return count
+    return frames_of(error, *_GLOBALS, *others)
 
 
 def _name(function: Any) -> str:

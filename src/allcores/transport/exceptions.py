@@ -302,6 +302,17 @@ class Linked(pickle.Unpickler):
         return self._found[place]
 
 
+def frames_of(error: BaseException, *spaces: dict[str, Any]) -> int:
+    """How many frames at the start of its traceback are of files with these globals.
+
+    They are the worker's own, and say nothing about the function.
+    """
+    count, trace = 0, TRACEBACK.__get__(error)
+    while trace is not None and any(trace.tb_frame.f_globals is each for each in spaces):
+        count, trace = count + 1, trace.tb_next
+    return count
+
+
 def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str, str, bytes]:
     """A failure of a task as (type name, message, traceback text, bytes of the exception).
 

@@ -8,17 +8,15 @@ costs the item that caused it, and at most SEAL_NS of finished work that runs ag
 from __future__ import annotations
 
 import os
-import sys
 from pickle import dumps as pickle_dumps
 from time import monotonic_ns
 
 from allcores.system import procfs, standard_streams
 from allcores.transport import chunk_ends, frames, process_role
 from allcores.transport.chunk_ends import waiting as at_chunk_end
-from allcores.transport.exceptions import TRACEBACK, add_note, pack_error
+from allcores.transport.exceptions import add_note, frames_of, pack_error
 from allcores.transport.misfits import explain_misfit
 from allcores.transport.pickling import (
-    FUNCTION_UNREAD,
     ITEM_UNREAD,
     MANY_VALUES,
     PROTOCOL,
@@ -54,6 +52,7 @@ from allcores.transport.status_board import (
 from allcores.worker import following
 from allcores.worker import forked as forks
 from allcores.worker.folding import FOLD_NS, FRAMES, Fold, packing
+from allcores.worker.learned_function import LearnedFunction
 from allcores.worker.process_reset import TIDY_NS, NoReset, ProcessReset
 from allcores.worker.result_packer import ResultPacker
 from allcores.worker.watched_functions import WatchedFunctions
@@ -77,7 +76,8 @@ MOST_STRIDE = 256
 MANY = 64
 GROUP = 8
 
-_GLOBALS = globals()
+#: of the frames that stand between a worker and a function
+_OWN = (globals(), LearnedFunction.calling.__globals__, *FRAMES)
 
 
 class ChunkRunner:
@@ -120,11 +120,7 @@ class ChunkRunner:
         self.state: tuple[Any, ...] = ()
         #: how the function of the chunk that runs is called
         self._style = "one"
-        self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
-        #: of functions that return one object again and again, or may
-        self._refilled: dict[int, RefilledItems] = {}
-        #: the same of those whose generators give the results of a batch
-        self._within: dict[int, RefilledItems] = {}
+        self._functions: dict[int, LearnedFunction] = {}
         self._watched = WatchedFunctions(left_alone)
         self._files = OpenFiles()
         self._items_left = items_limit
@@ -152,17 +148,11 @@ class ChunkRunner:
 
     def learn(self, number: int, body: bytes) -> None:
         """Take in a function. One that will not load is remembered by its error."""
-        style, payload, path = loads(body)
-        sys.path.extend(entry for entry in path if entry not in sys.path)
         # A module may take long to be imported, or end the process.
         phase, self._slot[PHASE] = self._slot[PHASE], PHASE_FUNCTION
-        try:
-            self._functions[number] = (style, self._loads(payload), None)
+        self._functions[number] = function = LearnedFunction.of(body, self._loads)
+        if function.error is None:
             self._watched.unseen.add(number)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                add_note(error, FUNCTION_UNREAD)
-            self._functions[number] = (style, None, error)
         self._slot[PHASE] = phase
 
     def follow(self, data: bytes) -> None:
@@ -176,30 +166,17 @@ class ChunkRunner:
     def forget(self, number: int) -> None:
         """Drop a function that will not be called again."""
         self._functions.pop(number, None)
-        self._refilled.pop(number, None)
-        self._within.pop(number, None)
         self._watched.forget(number)
 
-    def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
+    def _callable(self, function: LearnedFunction) -> Callable[[Any], Any]:
         """What to call with each item of the chunk that was just unpickled."""
-        call = self._styled(style, function)
+        call = function.calling(self.state)
         if not Arrivals.seen:
             return call
         # There are references among the items (or were elsewhere: then this chunk is looked through for nothing).
         Arrivals.seen = False
-        loaded = self._files.loaded
+        loaded, style = self._files.loaded, function.style
         return lambda item: call(loaded(style, item))
-
-    def _styled(self, style: str, function: Any) -> Callable[[Any], Any]:
-        state = self.state
-        if style == "one":
-            if not state:
-                return function  # type: ignore[no-any-return]
-            (first,) = state
-            return lambda item: function(first, item)
-        if style == "star":
-            return lambda item: function(*state, *item)
-        return lambda item: function(*state, *item[0], **item[1])
 
     # --- chunks ---
 
@@ -221,8 +198,9 @@ class ChunkRunner:
         number, flags, count, report_us, batch, skip, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         self._report_ns = report_us * 1000
         self.prompt = bool(flags & frames.PROMPT)
-        style, function, broken = self._functions[number]
-        self._style = style
+        learned = self._functions[number]
+        function, broken = learned.target, learned.error
+        self._style = learned.style
         if following.values is not None:
             broken = following.set_context() or broken
         try:
@@ -245,19 +223,13 @@ class ChunkRunner:
             self._merges = type(function) is Reduction
             self._watched.begin_chunk(number, function)
             durations: list[int] | None = [] if flags & frames.DETAILED else None
-            refilled: RefilledItems | None = None
-            if len(items) > 1:
-                refilled = self._refilled.get(number)
-                if refilled is None:
-                    refilled = self._refilled[number] = RefilledItems()
-                refilled = refilled if refilled.needed else None
+            refilled = learned.refilled if len(items) > 1 and learned.refilled.needed else None
             if batch:
-                within = self._within.setdefault(number, RefilledItems())
-                self._run_batches(sequence, items, batch, style, function, durations, refilled, within)
-                within.let_go()
+                self._run_batches(sequence, items, batch, learned, durations, refilled)
+                learned.within.let_go()
             else:
                 untimed = not flags & (frames.DETAILED | frames.TIMED)
-                call, fold = self._callable(style, function), None
+                call, fold = self._callable(learned), None
                 if type(function) is Reduction:
                     fold = Fold(function, call, shared=self._worker_memory is not None)
                     call = fold.add
@@ -325,7 +297,7 @@ class ChunkRunner:
                         forks.leave(error)
                     if type(error) is TypeError:
                         explain_misfit(error, self._style, has_state=bool(self.state))
-                    failures.append((position, pack_error(error, skip_frames=_own_frames(error))))
+                    failures.append((position, pack_error(error, skip_frames=frames_of(error, *_OWN))))
                 position += 1
                 if position & mask:
                     continue
@@ -367,18 +339,16 @@ class ChunkRunner:
         sequence: int,
         items: list[Any],
         batch: int,
-        style: str,
-        function: Callable[..., Any],
+        function: LearnedFunction,
         durations: list[int] | None,
         refilled: RefilledItems | None,
-        within: RefilledItems,
     ) -> None:
         from allcores.transport.batches import batch_call
         from allcores.worker.batch_runner import run_batches
 
         loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
-        call = batch_call(style, function, self.state, loaded, within=within)
-        if type(function) is Reduction:
+        call = batch_call(function.style, function.target, self.state, loaded, within=function.within)
+        if type(function.target) is Reduction:
             call = packing(call, shared=self._worker_memory is not None)
         quota = self._quota(len(items))
         run_batches(
@@ -516,14 +486,6 @@ class ChunkRunner:
             return True
         limit = self._growth_limit
         return limit is not None and resident_bytes() - self._rss_at_start > limit
-
-
-def _own_frames(error: BaseException) -> int:
-    """How many frames at the start of its traceback are of the worker's code; they say nothing about the function."""
-    count, trace = 0, TRACEBACK.__get__(error)
-    while trace is not None and any(trace.tb_frame.f_globals is each for each in (_GLOBALS, *FRAMES)):
-        count, trace = count + 1, trace.tb_next
-    return count
 
 
 def resident_bytes() -> int:

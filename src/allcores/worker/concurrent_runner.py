@@ -17,7 +17,7 @@ from time import monotonic_ns
 from allcores.system.posix import move_fd_high
 from allcores.system.wake_pipe import WakePipe
 from allcores.transport import frames
-from allcores.transport.exceptions import add_note, pack_error
+from allcores.transport.exceptions import add_note, frames_of, pack_error
 from allcores.transport.pickling import ITEM_UNREAD
 from allcores.transport.positions import PHASE_LOADING, PHASE_RUNNING
 from allcores.transport.references import Arrivals, OpenFiles
@@ -25,6 +25,7 @@ from allcores.transport.status_board import CLAIMED, CURRENT, FIRST, LIMIT, PHAS
 from allcores.worker import following
 from allcores.worker import forked as forks
 from allcores.worker.chunk_runner import ChunkRunner
+from allcores.worker.learned_function import LearnedFunction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_GLOBALS = globals()
+#: of the frames that stand between a thread of calls and a function
+_OWN = (globals(), LearnedFunction.calling.__globals__)
 
 
 class ConcurrentRunner(ChunkRunner):
@@ -65,7 +67,8 @@ class ConcurrentRunner(ChunkRunner):
         slot[PHASE] = PHASE_LOADING
         slot[CLAIMED] = base + 1
         number, _, _, _, _, _, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
-        style, function, broken = self._functions[number]
+        function = self._functions[number]
+        broken = function.error
         if following.values is not None:
             broken = following.set_context() or broken
         item: Any = None
@@ -82,11 +85,11 @@ class ConcurrentRunner(ChunkRunner):
             self._seal(sequence, 0, 1, [], [(0, packed)], None, 0, ended=True, unloadable=True)
             self._rest()
             return
-        call = self._styled(style, function)
+        call = function.calling(self.state)
         if Arrivals.seen:
             # There are references among the arguments: files that are open for one call are not for another.
             Arrivals.seen = False
-            call = _with_files(style, call)
+            call = _with_files(function.style, call)
         self._running[sequence] = monotonic_ns()
         # The decimal context and context variables are this thread's, set to what this call's caller has.
         self._to_run.put((sequence, copy_context(), call, item))
@@ -102,7 +105,7 @@ class ConcurrentRunner(ChunkRunner):
             except BaseException as error:
                 if self.forked:
                     forks.leave(error)
-                packed = pack_error(error, skip_frames=_own_frames(error))
+                packed = pack_error(error, skip_frames=frames_of(error, *_OWN))
             if self.forked:
                 forks.leave()
             # What lies in blocks goes back once nobody refers to it.
@@ -164,11 +167,3 @@ def _with_files(style: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
             files.close()
 
     return opened
-
-
-def _own_frames(error: BaseException) -> int:
-    """How many frames at the start of its traceback are of this file."""
-    count, trace = 0, error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals is _GLOBALS:
-        count, trace = count + 1, trace.tb_next
-    return count
