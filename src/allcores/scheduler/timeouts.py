@@ -197,10 +197,11 @@ class Timeouts:
         head = worker_state.chunks[0]
         progress = self._state.progress(worker_state.worker)
         due = now + min(START_NS, BEGIN_NS)
+        if progress is not None and progress.sequence < head.sequence and self._state.is_stopped(worker_state.worker):
+            # Also one that says that it is at work: the outcome of that is here, and it was stopped as it sent it.
+            self._end_idle(worker_state, now)
+            return
         if progress is not None and not progress.started_ns and progress.sequence < head.sequence:
-            if self._state.is_stopped(worker_state.worker):
-                self._end_idle(worker_state, now)
-                return
             if still_ns:
                 # It did not run, either. (It is looked at twice a second, so that little more than this was lost.)
                 worker_state.busy_ns = now

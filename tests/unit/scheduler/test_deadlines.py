@@ -255,6 +255,22 @@ def test_a_worker_that_is_stopped_as_it_unpickles_a_function() -> None:
     assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(0, 2, 1)]
 
 
+def test_a_worker_that_is_stopped_as_it_sends_its_last_outcome() -> None:
+    """The board says still that it is at work, on what is settled: nothing else would ever end it."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.at(1, 1, 0, since=1)
+    harness.results(1, 1, 0, 1)
+    harness.add(map_state)
+    harness.commands()
+    harness.state.is_stopped = lambda worker: True
+    harness.pass_time(START_NS)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+    harness.gone(1)
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(1, 1, 1)]
+
+
 def test_waiting_behind_a_long_item_is_not_idling() -> None:
     """A worker is not ended for a chunk that it could not begin before, however long that one has waited."""
     harness = Harness(1)
