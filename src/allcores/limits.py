@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from allcores.errors import UsageError
 from allcores.system.plain_record import record
@@ -148,7 +148,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "times", whole(self.times))
-        if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
+        if not is_whole(self.times, 0):
             raise UsageError(f"Retry(times={self.times!r}) must be a whole number, 0 or more")
         for name, zero in (("wait_s", True), ("factor", False), ("wait_max_s", True), ("jitter", True)):
             if getattr(self, name) is None:
@@ -213,7 +213,7 @@ def check_limits(limits: object) -> None:
 def check_workers(workers: int) -> int:
     """A number of workers, checked: 1 or more, and no more than any system starts."""
     workers = whole(workers)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+    if not is_whole(workers):
         raise UsageError(
             f"workers={workers!r} must be a whole number, 1 or more, or None for all cores (allcores.core_budget())."
         )
@@ -241,6 +241,11 @@ def whole(number: N) -> N:
         return operator.index(number)  # type: ignore[arg-type, return-value]
     except TypeError:  # an array of several
         return number
+
+
+def is_whole(value: object, least: int = 1) -> TypeGuard[int]:
+    """Whether it is a whole number of at least so much; what is true or false is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def whole_named(name: str, number: Any) -> int | None:
@@ -273,7 +278,7 @@ def plain_number(value: Any) -> Any:
 def check_chunk(chunk: int | None) -> int | None:
     """`chunk` in items, checked: 1 or more, or None for chunks that size themselves."""
     chunk = whole(chunk)
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+    if chunk is not None and not is_whole(chunk):
         raise UsageError(f"chunk={chunk!r} must be a whole number, 1 or more, or None for automatic chunks")
     return chunk
 
@@ -283,7 +288,7 @@ def check_batch(batch: int | Literal["auto"] | None) -> int | Literal["auto"] | 
     if batch is None or (isinstance(batch, str) and batch == "auto"):
         return batch
     batch = whole(batch)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+    if not is_whole(batch):
         raise UsageError(
             f"batch={batch!r} must be a whole number, 1 or more, or 'auto' for batches that size themselves, or None"
             " for a function that takes one item"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Union
 
 from allcores.errors import UsageError
-from allcores.limits import whole
+from allcores.limits import is_whole, whole
 from allcores.system.plain_record import record
 from allcores.system.tracebacks import hiding
 
@@ -69,7 +69,7 @@ class Cache:
         if not isinstance(version, str):
             raise UsageError(f"version={version!r} must be a string")
         max_bytes = whole(max_bytes)
-        if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
+        if max_bytes is not None and not is_whole(max_bytes):
             raise UsageError(f"max_bytes={max_bytes!r} must be a whole number, 1 or more, or None for no bound")
         if folder is None:
             from allcores.cache.database import default_folder

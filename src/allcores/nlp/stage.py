@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from allcores.errors import UsageError
+from allcores.limits import is_whole
 from allcores.nlp.records import Field, FieldType, Record
 
 #: what a stage finds for one message
@@ -127,7 +128,7 @@ def check_whole(stage: str, name: str, value: Any, least: int) -> None:
         value: That was given.
         least: It may be.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise UsageError(f"stage {stage!r}: {name}={value!r} must be a whole number, {least:,} or more")
 
 

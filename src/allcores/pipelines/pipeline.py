@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.formatting import kind_text
-from allcores.limits import Limits, Retry, check_workers, whole
+from allcores.limits import Limits, Retry, check_workers, is_whole, whole
 from allcores.pipelines import operators
 from allcores.pipelines.plan import Plan, plan
 from allcores.pipelines.record_stream import RecordStream, streamed
@@ -165,7 +165,7 @@ class Pipeline:
                 weighs more than `size` is alone.
         """
         size = whole(size)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not is_whole(size):
             raise UsageError(f"batch({size!r}): the size must be a whole number, 1 or more.")
         if by is not None and by != "bytes" and not callable(by):
             raise UsageError(f"batch(by={by!r}) must be a function that gives the weight of a record, or 'bytes'.")
@@ -194,7 +194,7 @@ class Pipeline:
         if not callable(key):
             raise UsageError(f"group_by({key!r}): that cannot be called; it is the function that gives the key.")
         limit = whole(limit)
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        if limit is not None and not is_whole(limit):
             raise UsageError(f"group_by(limit={limit!r}) must be a whole number, 1 or more, or None for no limit.")
         shown = name_of(key) + ("" if limit is None else f", limit={limit}")
         make = partial(operators.GroupBy, key, limit)
@@ -208,7 +208,7 @@ class Pipeline:
         """
         n, step = whole(n), whole(step)
         for word, number in (("n", n), ("step", step)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            if not is_whole(number):
                 raise UsageError(f"window({word}={number!r}) must be a whole number, 1 or more.")
         shown = f"{n}" + ("" if step == 1 else f", step={step}")
         return self._inline("window", shown, partial(operators.Window, n, step), (n, step), groups=True)
@@ -234,7 +234,7 @@ class Pipeline:
         for word, number, least in (("start", start, 0), ("stop", stop, 0), ("step", step, 1)):
             if number is None:
                 continue
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            if not is_whole(number, least):
                 raise UsageError(f"islice({word}={number!r}) must be a whole number, {least} or more, or None.")
         shown = ", ".join(map(repr, places))
         make = partial(operators.Islice, start or 0, stop, step or 1)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from allcores.errors import NotPicklable, NotSupported, UsageError
-from allcores.limits import FOREVER_S, check_many, check_timeout, plain_number, whole
+from allcores.limits import FOREVER_S, check_many, check_timeout, is_whole, plain_number, whole
 from allcores.pool.actor_workers import ActorHome, ActorWorkers, CallSettings, named
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.system.async_functions import check_function, check_not_async
@@ -293,7 +293,7 @@ def _seconds(name: str, value: float) -> float:
 
 def _whole(name: str, value: int, more: str = "") -> int:
     value = whole(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value):
         raise UsageError(f"{name}={value!r} must be a whole number, 1 or more{more}.")
     return value
 

@@ -9,7 +9,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
-from allcores.limits import plain_number
+from allcores.limits import is_whole, plain_number
 from allcores.system.plain_record import record
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Journal:
                 " apart has to be computed, put it into the items"
             )
         many: object = self.commit_items
-        if many is not None and (isinstance(many, bool) or not isinstance(many, int) or many < 1):
+        if many is not None and not is_whole(many):
             raise UsageError(f"commit_items={many!r} must be a whole number, 1 or more, or None")
         if not self.resume and (self.accept_changes or self.retry_failed):
             which = "accept_changes" if self.accept_changes else "retry_failed"

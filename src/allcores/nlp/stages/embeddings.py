@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.limits import is_whole
 from allcores.nlp.libraries import library
 from allcores.nlp.records import Field, Record, sentence_of
 from allcores.nlp.stage import Stage, check_whole
@@ -110,7 +111,7 @@ def threads_of(stage: str, threads: int | str) -> int:
     """
     if threads == "auto":
         return 1
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if not is_whole(threads):
         raise UsageError(f"stage {stage!r}: threads={threads!r} must be a whole number, 1 or more, or 'auto'")
     return threads
 
