@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import json
-import os
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allcores.cli import jobs_text
-from allcores.cli.exits import CommandError, Exit, missing_extra
+from allcores.cli.exits import CommandError, Exit
+from allcores.cli.job_store import open_store, store_option, user_name
+from allcores.cli.jobs_wait import awaited, exit_of, why_none_runs
 from allcores.cli.output import Seconds, check_stdout, say, shortened, show, write_json
 from allcores.formatting import counted, moment_text, seconds_text
 from allcores.limits import FOREVER_S
@@ -24,7 +23,6 @@ from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
     from allcores.jobs.model import Changed, Job, JobFilter, JobPage
-    from allcores.jobs.patience import Patient
     from allcores.jobs.store import JobStore
 
 _HELP = """Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.
@@ -33,37 +31,10 @@ The store is the one that `allcores serve` and `allcores work` take: a file, or 
 --store it is this user's own file, or what $ALLCORES_STORE names. ID may be the beginning of one, if no other begins
 so.
 """
-#: seconds after which `wait` looks again although nothing has changed
-_LOOK_S = 5.0
 #: jobs that the store gives at once, and those with one beginning that are counted
 _PAGE, _NAMED = 1_000, 100
 
 _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON.")
-store_option = click.option(
-    "--store", metavar="WHERE", envvar="ALLCORES_STORE", help="File or address. Default: this user's own file."
-)
-
-
-def open_store(where: str | None, *, create: bool = False) -> JobStore:
-    """The store, opened; with a sentence of what is missing, where the extra is not installed, or there is no store.
-
-    Args:
-        where: As it was given.
-        create: Begin one where there is none.
-    """
-    try:
-        from allcores.jobs.store import JobStore
-    except ImportError as error:
-        raise missing_extra(error) from None
-    return JobStore.open(where, create=create)
-
-
-def user_name() -> str:
-    """Who does what, for the audit: this user, at the shell."""
-    try:
-        return f"{getpass.getuser()} (shell)"
-    except (KeyError, OSError, ImportError):  # the last on Windows
-        return f"user {os.getuid()} (shell)" if hasattr(os, "getuid") else "unknown user (shell)"
 
 
 def _at_store(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,7 +119,7 @@ def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
         write_json(jobs_text.as_json(job))
     else:
         show("\n".join(jobs_text.as_text(job)))
-        if (why_not := _why_none_runs(store, job)) is not None:
+        if (why_not := why_none_runs(store, job)) is not None:
             say(why_not)
 
 
@@ -220,17 +191,17 @@ def submit(
         webhook=webhook,
     )
     job = submitted.job
-    if (why_not := _why_none_runs(store, job)) is not None:
+    if (why_not := why_none_runs(store, job)) is not None:
         say(why_not)
     if waits:
-        (job,) = _await(store, [job.id], None)
+        (job,) = awaited(store, [job.id], None)
     if as_machine:
         write_json({**jobs_text.as_json(job), "replayed": submitted.replayed})
     elif waits:
         show("\n".join(jobs_text.as_text(job)))
     else:
         show(job.id)
-    return _exit_of([job]) if waits else Exit.OK
+    return exit_of([job]) if waits else Exit.OK
 
 
 @command.command()
@@ -243,16 +214,16 @@ def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as
     check_stdout()
     store = open_store(where)
     found = [_find(store, each) for each in job_ids]
-    for why_not in dict.fromkeys(_why_none_runs(store, job) for job in found):
+    for why_not in dict.fromkeys(why_none_runs(store, job) for job in found):
         if why_not is not None:
             say(why_not)
-    jobs = _await(store, [job.id for job in found], timeout)
+    jobs = awaited(store, [job.id for job in found], timeout)
     if as_machine:
         write_json([jobs_text.as_json(job) for job in jobs])
     else:
         for job in jobs:
             show(safe_line(f"{job.id}  {job.state}" + (f"  {job.note}" if job.note else "")))
-    return _exit_of(jobs)
+    return exit_of(jobs)
 
 
 @command.command()
@@ -388,53 +359,6 @@ def _begin_of(delay: float, run_at: str | None) -> float | None:
         return parse_moment(run_at)
     except ValueError as error:
         raise CommandError(f"--run-at {run_at!r}: {error}") from None
-
-
-def _await(opened: JobStore, job_ids: Sequence[str], timeout: float | None) -> list[Job]:
-    """The jobs, once all have ended."""
-    from allcores.jobs.patience import Patient, TimeIsUp
-
-    until = None if timeout is None else time.monotonic() + timeout
-    try:
-        return _awaited(Patient(opened, until), job_ids, until)
-    except TimeIsUp as error:
-        raise CommandError(f"whether all jobs are at an end is not known: {error}", Exit.NOT_YET) from error
-
-
-def _awaited(store: Patient, job_ids: Sequence[str], until: float | None) -> list[Job]:
-    jobs: dict[str, Job] = {}
-    while True:
-        change = store.change_number()
-        for job_id in [each for each in job_ids if each not in jobs]:
-            if (job := store.get(job_id)) is None:
-                raise CommandError(f"job {job_id} was removed meanwhile", Exit.SOME_FAILED)
-            if job.state.is_final:
-                jobs[job_id] = job
-        if not (left := [each for each in job_ids if each not in jobs]):
-            return [jobs[each] for each in job_ids]
-        if until is not None and time.monotonic() >= until:
-            raise CommandError(f"{counted(len(left), 'job')} not at an end yet, like {left[0]}", Exit.NOT_YET)
-        store.wait_for_change(change, _LOOK_S if until is None else max(0.0, min(_LOOK_S, until - time.monotonic())))
-
-
-def _why_none_runs(store: JobStore, job: Job) -> str | None:
-    """A line that says why a job is not going to run; None if nothing is known of that."""
-    if job.state != "queued":
-        return None
-    from allcores.jobs import health
-
-    reason = health.why_none_runs(store.folder, job.task)
-    # Of a store that others share, a supervisor may be on another machine.
-    if not reason and store.is_on_this_machine and store.supervisor_pid() is None:
-        told = health.read(store.folder)
-        if told is None or not told.is_current:
-            name = shlex.quote(store.name)
-            reason = f"no supervisor runs the jobs of {name}: start one, with allcores work TASKS.py --store {name}"
-    return safe_line(f"job {job.id} waits: {reason}") if reason else None
-
-
-def _exit_of(jobs: Sequence[Job]) -> Exit:
-    return Exit.OK if all(job.state == "succeeded" for job in jobs) else Exit.SOME_FAILED
 
 
 def _change(

@@ -25,7 +25,7 @@ from urllib.parse import quote
 import click
 
 from allcores.cli.exits import CommandError, Exit, missing_extra
-from allcores.cli.jobs import open_store, store_option
+from allcores.cli.job_store import open_store, store_option
 from allcores.cli.output import say, show
 from allcores.cli.target import resolve
 from allcores.cli.work import grace_option, load_tasks, supervisor_command, workers_option

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allcores.cli.exits import missing_extra
-from allcores.cli.jobs import open_store, store_option
+from allcores.cli.job_store import open_store, store_option
 from allcores.cli.output import Seconds, say
 from allcores.jobs.until_signal import GRACE_HELP, GRACE_S, WORKERS_HELP, run_until_signal
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from allcores.cli import jobs
+from allcores.cli import jobs_wait
 from allcores.cli.exits import CommandError, Exit
 from allcores.jobs import Job, JobStore, Queue, Registry, patience, store_reading
 from allcores.jobs.errors import StoreAway
@@ -48,7 +48,7 @@ def test_it_is_waited_for(ended: tuple[Queue, str], monkeypatch: pytest.MonkeyPa
     assert len(asked) == 5
     asked.clear()
     found = queue.get(id)
-    assert jobs._await(queue.store, [id], None) == [found] and len(asked) == 5
+    assert jobs_wait.awaited(queue.store, [id], None) == [found] and len(asked) == 5
 
 
 def test_it_is_not_waited_for_for_ever(ended: tuple[Queue, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_it_is_not_waited_for_for_ever(ended: tuple[Queue, str], monkeypatch: py
     asked.clear()
     queue.get(id)
     with pytest.raises(StoreAway):
-        jobs._await(queue.store, [id], None)
+        jobs_wait.awaited(queue.store, [id], None)
 
 
 def test_a_server_that_is_away_when_time_is_up(ended: tuple[Queue, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_a_server_that_is_away_when_time_is_up(ended: tuple[Queue, str], monkeyp
     asked.clear()
     queue.get(id)
     with pytest.raises(CommandError, match="is not known") as raised:
-        jobs._await(queue.store, [id], 0.0)
+        jobs_wait.awaited(queue.store, [id], 0.0)
     assert raised.value.exit == Exit.NOT_YET
 
 
