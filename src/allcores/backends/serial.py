@@ -66,16 +66,16 @@ class SerialBackend(InProcessBackend):
 
     def execute(self, commands: Sequence[Command]) -> None:
         assert self._host is not None
-        for order in commands:
-            if isinstance(order, Launch):
-                self._in_process_worker = InProcessWorker(order.worker, self._worker_init, self._shared)
-                self._host.apply([WorkerReady(order.worker, None)], monotonic_ns())
-            elif isinstance(order, Send):
-                self._chunks.append(order.chunk)
+        for command in commands:
+            if isinstance(command, Launch):
+                self._in_process_worker = InProcessWorker(command.worker, self._worker_init, self._shared)
+                self._host.apply([WorkerReady(command.worker, None)], monotonic_ns())
+            elif isinstance(command, Send):
+                self._chunks.append(command.chunk)
                 self.wake()
-            elif isinstance(order, SetLimit) and self._in_process_worker is not None:
-                self._in_process_worker.limit = order.limit
-            elif isinstance(order, (Kill, Stop)):
+            elif isinstance(command, SetLimit) and self._in_process_worker is not None:
+                self._in_process_worker.limit = command.limit
+            elif isinstance(command, (Kill, Stop)):
                 self._chunks.clear()
                 self.wake()
 

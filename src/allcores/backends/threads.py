@@ -71,11 +71,11 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         pass
 
     def execute(self, commands: Sequence[Command]) -> None:
-        for order in commands:
-            if isinstance(order, Launch):
-                worker = _Worker(InProcessWorker(order.worker, self._worker_init, self._shared))
-                self._workers[order.worker] = worker
-                name = f"allcores-worker-{order.worker}"
+        for command in commands:
+            if isinstance(command, Launch):
+                worker = _Worker(InProcessWorker(command.worker, self._worker_init, self._shared))
+                self._workers[command.worker] = worker
+                name = f"allcores-worker-{command.worker}"
                 thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
                 try:
                     thread.start()
@@ -85,17 +85,17 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                 else:
                     worker.thread = thread
                 continue
-            found = self._workers.get(order.worker)
+            found = self._workers.get(command.worker)
             if found is None:
                 continue
-            if isinstance(order, Send):
-                found.queue.put(order.chunk)
-            elif isinstance(order, SetLimit):
-                found.in_process_worker.limit = order.limit
-            elif isinstance(order, (Kill, Stop)):
+            if isinstance(command, Send):
+                found.queue.put(command.chunk)
+            elif isinstance(command, SetLimit):
+                found.in_process_worker.limit = command.limit
+            elif isinstance(command, (Kill, Stop)):
                 found.stopped = True
                 found.queue.put(None)
-                if isinstance(order, Kill):
+                if isinstance(command, Kill):
                     # Reported by the minder: the scheduler is in the middle of a decision.
                     self._gone.append((found, ""))
                     self._alarm.put(None)

@@ -227,7 +227,7 @@ class Driver:
             self.backend.execute(commands)
             if self.backend.runs_on_caller:
                 # Whoever reads a map is who runs its chunks: another thread may have given it one.
-                state.dirty_maps.update(order.chunk.map_state for order in commands if isinstance(order, Send))
+                state.dirty_maps.update(command.chunk.map_state for command in commands if isinstance(command, Send))
         if state.dirty_maps:
             for map_state in state.dirty_maps:
                 if map_state.calls:

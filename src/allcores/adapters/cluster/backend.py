@@ -136,7 +136,7 @@ class ClusterBackend(MindedBackend):
         assert self._shared is not None
         return self._shared.contents(number)
 
-    # --- orders -------------------------------------------------------------------------------------------
+    # --- commands -----------------------------------------------------------------------------------------
 
     def start(self, host: Host) -> None:
         """See Backend."""
@@ -152,18 +152,18 @@ class ClusterBackend(MindedBackend):
 
     def execute(self, commands: Sequence[Command]) -> None:
         """See Backend."""
-        for order in commands:
-            link = self._nodes.links.get(order.worker)
-            if isinstance(order, Launch):
-                self._nodes.wanted(order.worker)
-            elif isinstance(order, (Kill, Stop)):
-                self._nodes.unwanted(order.worker)
+        for command in commands:
+            link = self._nodes.links.get(command.worker)
+            if isinstance(command, Launch):
+                self._nodes.wanted(command.worker)
+            elif isinstance(command, (Kill, Stop)):
+                self._nodes.unwanted(command.worker)
             elif link is None:
                 continue
-            elif isinstance(order, Send):
-                link.chunks.append(order.chunk)
-            elif isinstance(order, Revoke):
-                link.revoked.append(Revocation(order.sequence, order.running, order.for_others))
+            elif isinstance(command, Send):
+                link.chunks.append(command.chunk)
+            elif isinstance(command, Revoke):
+                link.revoked.append(Revocation(command.sequence, command.running, command.for_others))
         self._inbox.put(None)
 
     def forget_function(self, number: int) -> None:

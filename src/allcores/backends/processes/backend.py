@@ -228,28 +228,28 @@ class ProcessBackend:
         worker_table = self._worker_table
         wake = sent = False
         unsendable: list[BackendEvent] = []
-        for order in commands:
-            if isinstance(order, Send):
+        for command in commands:
+            if isinstance(command, Send):
                 sent = True
-                results = self._sender.send(order.worker, order.chunk)
+                results = self._sender.send(command.worker, command.chunk)
                 if results is not None:
                     unsendable.append(results)
                 continue
-            connection = worker_table.connections.get(order.worker)
-            if isinstance(order, Peek):
-                self._receiver.to_peek.append(order.worker)
+            connection = worker_table.connections.get(command.worker)
+            if isinstance(command, Peek):
+                self._receiver.to_peek.append(command.worker)
                 continue
-            if isinstance(order, SetLimit):
+            if isinstance(command, SetLimit):
                 if connection is not None:
-                    worker_table.board.set_limit(connection.slot, order.limit)
+                    worker_table.board.set_limit(connection.slot, command.limit)
                 continue
             wake = True
-            if isinstance(order, Launch):
-                worker_table.to_launch.append(order.worker)
-            elif isinstance(order, Kill):
-                worker_table.end(order.worker, order.reason, at_once=order.at_once)
-            elif isinstance(order, Stop):
-                worker_table.stop(order.worker, TEARDOWN_S)
+            if isinstance(command, Launch):
+                worker_table.to_launch.append(command.worker)
+            elif isinstance(command, Kill):
+                worker_table.end(command.worker, command.reason, at_once=command.at_once)
+            elif isinstance(command, Stop):
+                worker_table.stop(command.worker, TEARDOWN_S)
         if unsendable:
             self._host.apply(unsendable, monotonic_ns())
         if wake and threading.current_thread() is not self._thread:
