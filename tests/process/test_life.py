@@ -715,13 +715,19 @@ def test_an_interpreter_ends_whatever_is_open(tmp_path: Path, method: str, open_
             "threading.Thread(target=lambda: pool.map(crimes.run, items()), daemon=True).start()\nstarted.wait()\n",
             "",
         ),
+        (
+            "pool = allcores.Pool(1)\nstarted = threading.Event()\ndef call():\n"
+            "    future = pool.submit(crimes.run, 'spin')\n    started.set()\n    future.result()\n"
+            "threading.Thread(target=call, daemon=True).start()\nstarted.wait()\n",
+            "",
+        ),
         # Exit handlers may still use pools that exist.
         (
             "pool = allcores.Pool(1)\natexit.register(lambda: print(pool.map(crimes.run, [1])))\n",
             "[2]\n",
         ),
     ],
-    ids=["thread", "executor", "daemon", "daemon in a map", "daemon with a pool", "atexit"],
+    ids=["thread", "executor", "daemon", "daemon in a map", "daemon with a pool", "daemon with a call", "atexit"],
 )
 def test_what_an_interpreter_waits_for_at_its_end(tmp_path: Path, source: str, expected: str) -> None:
     if "Thread(target=read)" in source and (3, 12, 0) <= sys.version_info[:3] < (3, 12, 3):

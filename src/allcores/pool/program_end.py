@@ -6,6 +6,7 @@ printed. Whoever catches it gets it as ever.
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from allcores.errors import PoolClosed
@@ -22,7 +23,10 @@ def quiet_daemons() -> None:
     tell = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        if not (issubclass(args.exc_type, PoolClosed) and args.thread is not None and args.thread.daemon):
+        # Loaded late, by the first call.
+        futures = sys.modules.get("concurrent.futures")
+        ended = (PoolClosed,) if futures is None else (PoolClosed, futures.CancelledError)
+        if not (issubclass(args.exc_type, ended) and args.thread is not None and args.thread.daemon):
             tell(args)
 
     threading.excepthook = hook
