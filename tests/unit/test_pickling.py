@@ -388,6 +388,20 @@ def test_the_exit_code_is_named() -> None:
     assert "exit code 3" in str(error)
 
 
+class Unshown:
+    def __repr__(self) -> str:
+        raise RuntimeError("not to be shown")
+
+    __str__ = __repr__
+
+
+def test_an_exit_code_that_cannot_be_shown_costs_no_more_than_its_item() -> None:
+    """It may be any object."""
+    kind, error = there_and_back(SystemExit(Unshown()))
+    assert kind is Kind.WORKER_LOST and isinstance(error, TaskExited)
+    assert "exit code <Unshown, which could not be shown: RuntimeError>" in str(error)
+
+
 def test_frames_of_the_worker_are_left_out() -> None:
     """A traceback begins in the user's function, not in ours."""
 

@@ -84,6 +84,14 @@ def text_of(error: BaseException) -> str:
     return shortened(text, LONGEST_TEXT)
 
 
+def repr_of(value: Any) -> str:
+    """`repr(value)`, whatever its `__repr__` does."""
+    try:
+        return shortened(repr(value), LONGEST_STAND_IN)
+    except BaseException as inner:
+        return f"<{type(value).__qualname__}, which could not be shown: {type(inner).__name__}>"
+
+
 def shortened(text: str, longest: int) -> str:
     """A text without its middle, if it is too long."""
     left_out = len(text) - longest

@@ -49,7 +49,7 @@ def as_failure(error: BaseException, name: str, message: str, *, what: str, **fa
     kind = Kind.FAILED
     if isinstance(error, EXITING) or not isinstance(error, Exception):
         step = next((STEPS[note] for note in step_notes(error)), "")
-        code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
+        code = f" with exit code {exceptions.repr_of(error.code)}" if isinstance(error, SystemExit) else ""
         if isinstance(error, SystemExit):
             kind = Kind.WORKER_LOST
         ended = TaskExited(
