@@ -213,6 +213,28 @@ def test_shared_memory(tmp_path: Path, method: str) -> None:
     assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)
 
 
+POOL_INSIDE = """
+import multiprocessing, sys
+import allcores
+
+def inside(x):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.map(abs, [x])
+
+method = None if sys.argv[1] == "template" else sys.argv[1]
+if __name__ == "__main__":
+    with allcores.Pool(1, start_method=method) as pool:
+        print(pool.map(inside, [-1, -2]))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_of_multiprocessing_in_a_task_leaves_no_semaphore(tmp_path: Path, method: str) -> None:
+    """The worker has another tracker, for what it starts, once some of them are made."""
+    ending = scripts.run(POOL_INSIDE, tmp_path, method)
+    assert (ending.out, ending.err, ending.code) == ("[[1], [2]]\n", "", 0)
+
+
 REFUSED = """
 import functools, multiprocessing, sys
 import allcores

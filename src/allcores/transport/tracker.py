@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _descriptor = -1
 _report: Callable[[bytes], object] | None = None
 _pid = 0
+#: names and kinds that the program was told of: also of their end, whatever tracker this process has by then
+_reported: set[tuple[str, str]] = set()
 
 
 def descriptors() -> list[int]:
@@ -65,7 +67,9 @@ def join(module: Any) -> None:
         return
 
     def send(self: Any, what: str, name: str, resource: str) -> None:
-        if self._fd is None and _report is not None and os.getpid() == _pid:
+        if (self._fd is None or (name, resource) in _reported) and _report is not None and os.getpid() == _pid:
+            # Before: a semaphore may be collected in the midst of it.
+            (_reported.add if what == "REGISTER" else _reported.discard)((name, resource))
             _report(f"{what}:{name}:{resource}".encode())
         else:
             kind._send(self, what, name, resource)
