@@ -49,6 +49,32 @@ def test_items_travel_by_the_chunk() -> None:
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize(("chunksize", "calls"), [(1, 5), (2, 3)])
+def test_a_submit_that_stands_in_the_place_of_ours_sees_each_call(chunksize: int, calls: int) -> None:
+    """As with the original, whose `map` goes by it: so programs count what is done (tqdm), or note who asked for it."""
+    seen: list[cf.Future[Any]] = []
+
+    class Noting(Executor):
+        def submit(self, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+            seen.append(super().submit(*args, **kwargs))
+            return seen[-1]
+
+    with Noting(1) as executor:
+        assert list(executor.map(abs, range(-5, 0), chunksize=chunksize)) == [5, 4, 3, 2, 1]
+        assert len(seen) == calls
+    with Executor(1) as plain:
+        ours = plain.submit
+
+        def noted(*args: Any, **kwargs: Any) -> cf.Future[Any]:
+            seen.append(ours(*args, **kwargs))
+            return seen[-1]
+
+        seen.clear()
+        plain.submit = noted  # type: ignore[method-assign]
+        assert list(plain.map(max, [1, 2], [3, 1])) == [3, 2]
+        assert len(seen) == 2
+
+
 def test_all_of_it_runs_although_nobody_reads(tmp_path: Path) -> None:
     """Also what comes after a failure; shutting down waits for it."""
     names = [str(tmp_path / str(number)) for number in range(20)]

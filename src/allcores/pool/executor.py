@@ -134,7 +134,8 @@ class Executor(BaseExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end_ns = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
-        if buffersize is None:
+        # One that was put in the place of ours, by a subclass or a program, is to see each call.
+        if buffersize is None and getattr(self.submit, "__func__", None) is Executor.submit:
             style, items = all_of(iterables)
             chunk = chunksize if chunksize > 1 else None
             return self._calls.map(fn, style, items, chunk).results(end_ns)
