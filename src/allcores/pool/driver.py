@@ -38,7 +38,7 @@ from allcores.pool.functions import Functions
 from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.notifier import Notifier, Observer
-from allcores.pool.program_end import quiet_daemons
+from allcores.pool.program_end import at_end, quiet_daemons, see_to_end
 from allcores.pool.submitted_calls import SubmittedCalls
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
@@ -68,6 +68,15 @@ def _abandon_all() -> None:
         # A fork of this fork must not close the same numbers again: by then they may be of other files.
         _drivers.discard(driver)
         driver.abandon()
+
+
+def _close_all() -> None:
+    for driver in list(_drivers):
+        close_dropped(driver)
+
+
+# At the end of the program each is closed by whoever has made it.
+at_end(_close_all, of_program=False)
 
 
 class Driver:
@@ -141,6 +150,7 @@ class Driver:
             self.scheduler.admission.watch(backend.memory_gauge, backend.resident_tree_bytes)
         backend.start(self)
         _drivers.add(self)
+        see_to_end()
         try:
             with self.lock:
                 self.scheduler.fill(monotonic_ns())

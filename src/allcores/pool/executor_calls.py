@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from allcores.pool.call_future import CallFuture
 from allcores.pool.executor_errors import as_broken, translated
 from allcores.pool.executor_map import ExecutorMap
 from allcores.pool.pool import Pool, begin_call, driver_of, end_workers, is_of_this_process, open_executor_map
+from allcores.pool.program_end import at_end
 from allcores.system import forks
 
 #: what of each executor has to end before the interpreter does
@@ -207,4 +207,4 @@ def _at_exit() -> None:
         calls.close()
 
 
-atexit.register(_at_exit)
+at_end(_at_exit)
