@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.contract.backends.support import needs_linux
@@ -267,3 +268,39 @@ def test_a_frozen_program_is_not_begun_anew(tmp_path: Path) -> None:
     ended = scripts.run(FROZEN, tmp_path, str(application))
     assert ended.lines == ["[0, 2, 4]", "8 1", "[10]", *["True"] * 3], ended.err
     assert not (tmp_path / "begun").exists()
+
+
+# --- hashes of texts --------------------------------------------------------------------------------
+
+
+def hashed(_: object) -> tuple[int, int, str | None, str]:
+    """The pid, a text's hash, and what a program that is started is told of hashes."""
+    told = [sys.executable, "-c", "import os; print(os.environ.get('PYTHONHASHSEED'))"]
+    return os.getpid(), hash("text"), os.environ.get("PYTHONHASHSEED"), subprocess.check_output(told, text=True).strip()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:start_method='fork' copies a process:RuntimeWarning")
+def test_a_text_has_one_hash_in_all_workers_of_a_pool(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else groups by the hash, as dask's, would be split among the workers. A new worker's is the same."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    with allcores.Pool(1, start_method=method) as pool:
+        first = pool.map(hashed, [0])[0]
+        with pytest.raises(allcores.WorkerLost):
+            pool.map(os._exit, [1])
+        second = pool.map(hashed, [0])[0]
+    assert first[0] != second[0]
+    assert first[1:] == second[1:] == (first[1], None, "None")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_hash_that_the_program_was_given_is_that_of_its_workers(method: str) -> None:
+    program = (
+        "import allcores, sys; from tests.process.test_start import hashed\n"
+        "with allcores.Pool(1, start_method=sys.argv[1]) as pool:\n"
+        "    print(hash('text'), *pool.map(hashed, [0])[0][1:])"
+    )
+    environ = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONWARNINGS": "ignore"}
+    told = [sys.executable, "-c", program, method]
+    here, *there = subprocess.check_output(told, env=environ, text=True, timeout=120).split()
+    assert there == [here, "7", "7"]

@@ -87,6 +87,8 @@ class _Template:
         os.set_blocking(self._alarm_write, False)
         os.set_blocking(self._alarm_read, False)
         self._watchdog: Watchdog | None = None
+        #: Of the hashes of texts in fresh interpreters, one for all of them, as with forked ones. None: the program's.
+        self._seed = None if "PYTHONHASHSEED" in os.environ else str(int.from_bytes(os.urandom(4), "little"))
         #: what the preload function returned: () or a tuple of one; None if there is none
         self._preloaded: tuple[Any, ...] | None = None
         self._listen()
@@ -277,13 +279,17 @@ class _Template:
             words = [*map(str, numbers), str(self._slots), str(slot), str(template), identity.program_name]
             package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
             # As the program's template itself was started: see `backends.processes.templates`.
+            environ, first = dict(os.environ), ""
+            if self._seed is not None:
+                # For this interpreter alone: tasks, and programs that they start, find what the program has.
+                environ["PYTHONHASHSEED"], first = self._seed, "import os; del os.environ['PYTHONHASHSEED']; "
             code = (
-                "import sys; sys.flags.safe_path or sys.path.pop(0); "
+                f"{first}import sys; sys.flags.safe_path or sys.path.pop(0); "
                 f"sys.path.insert(0, {package!r}); from allcores.system import own_imports; sys.path.pop(0); "
                 f"own_imports.install({self._theirs!r}); sys.argv[1:] = []; "
                 f"from allcores.worker.main import spawned; sys.path[:] = {sys.path!r}; spawned({words!r})"
             )
-            os.execv(sys.executable, [sys.executable, *self._flags, "-c", code])
+            os.execve(sys.executable, [sys.executable, *self._flags, "-c", code], environ)
         finally:
             os._exit(127)
 
