@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from allcores.errors import WorkerLost
+from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.model import Claim, Finished, Job, JobError, ResultFile, State
 from allcores.jobs.plain_call import Answer
 from allcores.jobs.results import IN_FILE
@@ -43,7 +44,12 @@ def succeeded(answer: Answer) -> Finished:
     files = tuple(ResultFile(name, size, media_type) for name, size, media_type in answer.files)
     if answer.text is None:
         return Finished(State.SUCCEEDED, files=files, note=IN_FILE)
-    return Finished(State.SUCCEEDED, result=json.loads(answer.text), files=files)
+    try:
+        result = json.loads(answer.text)
+    except (ValueError, RecursionError) as error:  # this process was told to read fewer digits, say
+        reason = f"what the task returned cannot be read by the supervisor: {error}"
+        return Finished(State.FAILED, error=JobError(ResultNotKept.__name__, reason))
+    return Finished(State.SUCCEEDED, result=result, files=files)
 
 
 def after_exception(claim: Claim, task: Task, answer: Answer, now: float, chance: float) -> Finished:

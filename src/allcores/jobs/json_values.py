@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
-from allcores.jobs.rows import MAX_DEPTH, half_of_pair
+from allcores.jobs.rows import MAX_DEPTH, TOO_LONG, half_of_pair
 from allcores.sinks import plain_values
 
 #: what dataclasses of Pydantic's have, which say themselves what is written of them
@@ -191,4 +191,8 @@ def _check_digits(value: int) -> None:
     try:
         str(value)
     except ValueError:
-        raise NotJson("is a whole number of more digits than Python writes as text") from None
+        pass  # it is told to write fewer
+    else:
+        if -TOO_LONG < value < TOO_LONG:
+            return
+    raise NotJson("is a whole number of more digits than Python writes as text")

@@ -29,6 +29,8 @@ MAX_DEPTH = 100
 #: copied to no other job.
 FAILED_ITEMS = "failed-items"
 NOT_GIVEN = f"the tag {FAILED_ITEMS!r} is that of jobs which the retry of failed items makes: give another one"
+#: whole numbers from it on, and from its negative on down, have more digits than Python reads unless it is told to
+TOO_LONG = 10**4_300
 #: characters of names: of a task, a tag, a key, of who submits
 MAX_NAME = 500
 #: tags of one job
@@ -51,7 +53,7 @@ def dumps(value: Any, what: str, *, characters: bool = False) -> str:
     _check(value, what, 0, characters)
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:  # an integer with too many digits
+    except (TypeError, ValueError, RecursionError) as error:  # more digits than Python is told to write
         raise BadJob(f"{what} cannot be kept as JSON: {error}") from None
     if len(text) > MAX_JSON:
         raise BadJob(
@@ -66,7 +68,11 @@ def _check(value: Any, what: str, depth: int, characters: bool) -> None:
         if characters and (half := half_of_pair(value)) is not None:
             raise BadJob(f"{what} has {half!r}, half of a surrogate pair, which is no character")
         return
-    if value is None or value is True or value is False or type(value) is int:
+    if value is None or value is True or value is False:
+        return
+    if isinstance(value, int):
+        if not -TOO_LONG < value < TOO_LONG:
+            raise BadJob(f"{what} is a whole number of more than 4,300 digits")
         return
     if type(value) is float:
         if not math.isfinite(value):
@@ -83,7 +89,7 @@ def _check(value: Any, what: str, depth: int, characters: bool) -> None:
     elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
             _check(each, f"{what}[{index}]", depth + 1, characters)
-    elif not isinstance(value, int | float):  # subclasses of these are written as what they are
+    elif not isinstance(value, float):  # its subclasses are written as what they are
         raise BadJob(
             f"{what} is of type {type(value).__name__}, which JSON does not have: give numbers, strings, lists or dicts"
         )

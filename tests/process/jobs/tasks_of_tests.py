@@ -149,6 +149,19 @@ def large_and_noted(path: str, size: int) -> str:
 
 
 @task
+def many_digits() -> int:
+    import sys
+
+    sys.set_int_max_str_digits(0)
+    return 10**5000
+
+
+@task
+def many_digits_with_job(job) -> int:  # type: ignore[no-untyped-def]
+    return many_digits()
+
+
+@task
 def not_json() -> Any:
     return object()
 

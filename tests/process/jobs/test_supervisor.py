@@ -97,6 +97,15 @@ def test_a_large_result_is_a_file(running: Running) -> None:
         running.queue.result(job.id, PATIENCE_S)
 
 
+def test_a_number_of_too_many_digits_is_refused_whatever_its_task_tells_python(running: Running) -> None:
+    """And the supervisor goes on."""
+    for task in ("many_digits", "many_digits_with_job"):
+        job = running.run(task)
+        assert job.state == "failed" and job.error is not None
+        assert "a whole number of more digits than Python writes" in job.error.message
+    assert running.run("add", {"a": 1}).result == 2
+
+
 def test_what_kills_its_process_is_quarantined(running: Running, tmp_path: Path) -> None:
     """And the jobs of others are not stopped by it."""
     causes = {"SIGKILL": "SIGKILL", "exit": "exit code 7", "overflow": "SIGSEGV", "group": "SIGKILL"}

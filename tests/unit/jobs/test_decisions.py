@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -156,3 +157,15 @@ def test_one_core_is_enough() -> None:
     shares.begin("b")
     assert (shares.free, shares.grant("b")) == (0, 1)
     assert shares.grant("b", wanted=1) == 1
+
+
+def test_a_result_that_the_supervisor_cannot_read_is_told() -> None:
+    """It may be told to read fewer digits than the process of the job."""
+    told = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        end = decisions.succeeded(Answer(True, "9" * 1_000))
+    finally:
+        sys.set_int_max_str_digits(told)
+    assert end.state is State.FAILED and end.error is not None
+    assert end.error.type == "ResultNotKept" and "cannot be read by the supervisor: Exceeds" in end.error.message

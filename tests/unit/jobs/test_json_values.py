@@ -7,6 +7,7 @@ import datetime
 import enum
 import json
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 
 from allcores.errors import UsageError
 from allcores.jobs import results
+from allcores.jobs.errors import BadJob
 from allcores.jobs.json_values import NotJson, plain_json
+from allcores.jobs.rows import dumps
 from allcores.sinks.json_text import to_json
 
 
@@ -113,3 +116,19 @@ def test_halves_of_characters_are_refused_where_other_programs_read() -> None:
         with pytest.raises(NotJson, match="half of a surrogate pair"):
             plain_json(value, characters=True)
     assert plain_json(["☃\U0001f600\0"], characters=True) == ["☃\U0001f600\0"]
+
+
+def test_how_many_digits_a_number_has_does_not_hang_on_what_python_is_told() -> None:
+    """A task may tell it to write any number; those who read the store were not told so."""
+    told = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        for value in (10**4300, -(10**4300)):
+            with pytest.raises(NotJson, match=r"value\[0\] is a whole number of more digits"):
+                plain_json([value])
+            with pytest.raises(BadJob, match="it is a whole number of more than 4,300 digits"):
+                dumps(value, "it")
+        most = 10**4300 - 1
+        assert (plain_json(most), json.loads(dumps(-most, "it"))) == (most, -most)
+    finally:
+        sys.set_int_max_str_digits(told)
