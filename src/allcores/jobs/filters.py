@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import heapq
 import json
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, and_, func, or_, select, true
@@ -21,7 +20,7 @@ from allcores.jobs import schema
 from allcores.jobs.errors import BadJob
 from allcores.jobs.model import Job, JobFilter, JobPage, State
 from allcores.jobs.reading import among, jobs_where
-from allcores.jobs.rows import half_of_pair
+from allcores.jobs.rows import half_of_pair, shown
 from allcores.jobs.secret_values import shown_json
 
 #: seconds for which jobs are looked at for what no index knows: for a text, and for the rest
@@ -47,7 +46,7 @@ def checked(wanted: JobFilter) -> JobFilter:
     """
     for state in wanted.states:
         if state not in tuple(State):
-            raise BadJob(f"there is no state {state!r}: the states are {', '.join(State)}")
+            raise BadJob(f"there is no state {shown(state)}: the states are {', '.join(State)}")
     for name in ("task", "tag", "text"):
         value = getattr(wanted, name)
         if value is not None and (not isinstance(value, str) or len(value) > 500 or "\0" in value):
@@ -56,8 +55,9 @@ def checked(wanted: JobFilter) -> JobFilter:
             raise BadJob(f"the filter's {name} is no text: {value!r} has half of a surrogate pair")
     for name in ("since", "until"):
         value = getattr(wanted, name)
-        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-            raise BadJob(f"the filter's {name} is a time in seconds since 1970, not {value!r}")
+        # Larger ones are no times, and whole numbers no database can compare.
+        if value is not None and not (type(value) in (int, float) and abs(value) <= 2**53):
+            raise BadJob(f"the filter's {name} is a time in seconds since 1970, not {shown(value)}")
     return wanted
 
 
@@ -214,10 +214,13 @@ def page(
     Raises:
         BadJob: For a filter or limits that make no sense.
     """
-    if not 1 <= limit <= MOST:
-        raise BadJob(f"a page has from 1 to {MOST:,} jobs, not {limit!r}")
+    if not isinstance(limit, int) or not 1 <= limit <= MOST:
+        raise BadJob(f"a page has from 1 to {MOST:,} jobs, not {shown(limit)}")
     if after is not None and before is not None:
         raise BadJob("a page is after a job or before one, not both")
+    for number in (after, before):
+        if number is not None and not isinstance(number, int):
+            raise BadJob(f"a page begins at the number of a job, not at {shown(number)}")
     older = before is None
     walk = Walk(connection, dialect, wanted, older=older)
     found: list[Job] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -13,8 +14,9 @@ from allcores.jobs import results, retried_items
 from allcores.jobs.errors import BadJob, JobFailed, TaskNotFound
 from allcores.jobs.model import Job, Submission, Submitted
 from allcores.jobs.patience import Patient, TimeIsUp
-from allcores.jobs.rows import as_tags, shown
+from allcores.jobs.rows import as_seconds, as_tags
 from allcores.jobs.store import JobStore
+from allcores.jobs.submissions import begin_of
 from allcores.jobs.tasks import Place, Registry
 from allcores.system.tracebacks import hiding
 
@@ -77,11 +79,9 @@ class Queue:
     ) -> Submission:
         """What `submit` hands to the store, checked. Arguments and errors as there."""
         found = self.registry[task]
-        if isinstance(run_at, datetime):
-            run_at = run_at.timestamp()
+        run_at = begin_of(run_at)
         if delay is not None:
-            if isinstance(delay, bool) or not isinstance(delay, int | float):
-                raise BadJob(f"the delay is a number of seconds, not {shown(delay)}")
+            delay = as_seconds(delay, "the delay")
             if run_at is not None and delay:
                 raise BadJob("run_at and delay both say when: give one of the two")
             run_at = time.time() + delay if run_at is None else run_at
@@ -135,8 +135,11 @@ class Queue:
         Raises:
             TaskNotFound: There is no such job.
             TimeoutError: It has not come to its end in time, or that is not known: the store's server is away.
+            BadJob: The timeout is no number of seconds.
             StoreError: The store cannot be read; its server was away for a minute.
         """
+        if timeout is not None:
+            timeout = None if timeout == math.inf else as_seconds(timeout, "the timeout")
         until = None if timeout is None else time.monotonic() + timeout
         try:
             return self._waited_for(id, timeout, until)

@@ -7,7 +7,6 @@ after the row that names them, and only from folders whose names are ids of jobs
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import time
@@ -32,6 +31,8 @@ PORTION_S = 0.02
 _FIRST, _MOST = 50, 2_000
 #: seconds for which ends are counted together in `allcores_ends`
 ENDS_S = 7 * 86_400.0
+#: a bound above it is none
+_ALL = 2**62
 _ID = re.compile(r"[0-9a-f]{32}")
 _jobs = schema.jobs
 
@@ -40,7 +41,7 @@ _jobs = schema.jobs
 class Retention:
     """What is kept of jobs that have come to an end, whatever is reached first, and of the audit.
 
-    None is no bound, and so is infinity.
+    None is no bound, and so are infinity and numbers that no store reaches.
 
     Attributes:
         age: Seconds since their end.
@@ -57,7 +58,7 @@ class Retention:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value == math.inf:
+            if isinstance(value, int | float) and value > _ALL:
                 object.__setattr__(self, name, None)
             elif value is not None and (
                 isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0

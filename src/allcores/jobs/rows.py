@@ -134,6 +134,33 @@ def check_name(text: Any, what: str, *, empty: bool = False) -> str:
     return str(text)
 
 
+def as_seconds(value: Any, what: str, above: float = -math.inf) -> float:
+    """A number of seconds.
+
+    Raises:
+        BadJob: It is no number, or infinite, or not above the least.
+    """
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:  # an integer
+        found = math.inf
+    if not math.isfinite(found) or found <= above:
+        more = "" if above == -math.inf else f" above {above:g}"
+        raise BadJob(f"{what} is a number of seconds{more}, not {shown(value)}")
+    return found
+
+
+def check_whole(value: Any, what: str, least: int = 0, most: int = 2**63 - 1) -> int:
+    """A whole number that any database can keep.
+
+    Raises:
+        BadJob: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadJob(f"{what} is a whole number from {least:,} to {most:,}, not {shown(value)}")
+    return value
+
+
 def shown(value: Any) -> str:
     """A value in a message: not for pages, and whatever it is."""
     try:

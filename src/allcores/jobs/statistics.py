@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select
 
 from allcores.jobs import schema
-from allcores.jobs.errors import BadJob
 from allcores.jobs.model import Counts, JobFilter, State, Statistics
+from allcores.jobs.rows import as_seconds
 
 #: jobs that percentiles and causes are taken from, at most
 SAMPLE = 1_000
@@ -52,8 +52,7 @@ def of_window(connection: Connection, window: float, now: float) -> Statistics:
     Raises:
         BadJob: The window is no number above 0.
     """
-    if not isinstance(window, int | float) or not 0 < window < math.inf:
-        raise BadJob(f"a window is a number of seconds above 0, not {window!r}")
+    window = as_seconds(window, "a window", above=0)
     table = schema.ends
     # No longer ago than a database can count to.
     first, last = (int(max(0.0, at) // schema.BUCKET_S) for at in (now - window, now + AHEAD_S))

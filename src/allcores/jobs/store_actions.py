@@ -15,7 +15,7 @@ from allcores.jobs import actions, schema
 from allcores.jobs.errors import BadJob
 from allcores.jobs.group_commit import Handler, Pause, Transaction
 from allcores.jobs.model import Changed, Snapshot, State
-from allcores.jobs.rows import check_name, dumps
+from allcores.jobs.rows import check_name, check_whole, dumps
 from allcores.jobs.store_reading import StoreReading
 
 
@@ -72,6 +72,7 @@ class StoreActions(StoreReading):
         Raises:
             UndoExpired: It is gone for good.
         """
+        check_whole(audit, "the number of a row of the audit")
         ids: list[str] = []
         pause, end = Pause(self._database), math.inf if seconds is None else time.monotonic() + seconds
         while True:
@@ -103,9 +104,11 @@ class StoreActions(StoreReading):
     def _act(
         self, name: str, act: actions.Act, which: Collection[str] | Snapshot, by: str, seconds: float | None
     ) -> Changed:
-        if isinstance(which, str):
-            raise BadJob("jobs are named as a list of ids")
+        if isinstance(which, str) or not (isinstance(which, Snapshot) or all(isinstance(id, str) for id in which)):
+            raise BadJob("jobs are named as a list of ids, which are texts")
         check_name(by, "who does it", empty=True)
+        if isinstance(which, Snapshot):
+            check_whole(which.change, "the change number of a snapshot")
         end = math.inf if seconds is None else time.monotonic() + seconds
         # Written down first, so that what is done is in the audit even if this process ends on the way.
         audit = self._commits.run(actions.write_down, (by, name, 0, actions.described(which)))
@@ -158,8 +161,11 @@ class StoreActions(StoreReading):
 
     def write_audit(self, by: str, action: str, count: int = 1, detail: dict[str, Any] | None = None) -> int:
         """Add a row to the audit, for what others than this store change; returns its number."""
+        check_name(by, "who", empty=True)
+        check_name(action, "the action")
+        check_whole(count, "the count")
         dumps(detail or {}, "the detail")
-        return self._commits.run(actions.write_down, (check_name(by, "who", empty=True), action, count, detail or {}))
+        return self._commits.run(actions.write_down, (by, action, count, detail or {}))
 
     def put_record(self, kind: str, name: str, body: Any) -> None:
         """Keep a value (JSON) under a kind and a name, in place of what was there: a schedule, say."""

@@ -16,6 +16,7 @@ from allcores.jobs.database import Database
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Attempt, AuditRow, Counts, Job, JobFilter, JobPage, Snapshot, Statistics
 from allcores.jobs.reading import attempts_of, jobs_where
+from allcores.jobs.rows import check_whole
 from allcores.system.forks import renew_in_children
 
 #: seconds between two looks for changes of other processes, however many threads wait for them
@@ -188,7 +189,14 @@ class StoreReading:
         Args:
             after: Rows that come after the one of this number: earlier ones.
             limit: Rows at most.
+
+        Raises:
+            BadJob: There are no such numbers.
+            StoreError: The store cannot be read.
         """
+        check_whole(limit, "the number of rows", 1)
+        if after is not None:
+            check_whole(after, "the number of a row of the audit")
         table = schema.audit
         statement = select(table).order_by(table.c.seq.desc()).limit(limit)
         if after is not None:

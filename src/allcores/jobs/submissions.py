@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -18,7 +18,7 @@ from allcores.jobs.given_text import NO_ADDRESS, is_web_address
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import Job, State, Submission, Submitted
 from allcores.jobs.reading import among, jobs_where, rows_of
-from allcores.jobs.rows import MAX_TAGS, check_name, digest, dumps, job_from_row, new_id, shown
+from allcores.jobs.rows import MAX_TAGS, as_seconds, check_name, digest, dumps, job_from_row, new_id, shown
 
 #: seconds since 1970 of what no calendar shows any more
 YEAR_10000 = 253_402_300_800.0
@@ -72,7 +72,7 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
             "attempts": 0,
             "crashes": 0,
             "retries": None if submission.retries is None else _whole(submission.retries, "the number of retries", 0),
-            "timeout": None if submission.timeout is None else _number(submission.timeout, "the timeout", above=0),
+            "timeout": None if submission.timeout is None else as_seconds(submission.timeout, "the timeout", above=0),
             "attempt": 0,
             "files": "[]",
             "parent": None if submission.parent is None else check_name(submission.parent, "the parent's id"),
@@ -87,19 +87,22 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
     )
 
 
-def _number(value: Any, what: str, above: float = -math.inf) -> float:
+def begin_of(run_at: float | datetime | None) -> float | None:
+    """When a job may begin, as seconds since 1970.
+
+    Raises:
+        BadJob: It is a day that no clock has.
+    """
+    if not isinstance(run_at, datetime):
+        return run_at
     try:
-        found = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
-    except OverflowError:  # an integer
-        found = math.inf
-    if not math.isfinite(found) or found <= above:
-        more = "" if above == -math.inf else f" above {above:g}"
-        raise BadJob(f"{what} is a number of seconds{more}, not {shown(value)}")
-    return found
+        return run_at.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise BadJob(f"run_at is a time after 1970 and before the year 10000, not {run_at}") from None
 
 
 def _moment(value: Any) -> float:
-    found = _number(value, "run_at")
+    found = as_seconds(value, "run_at")
     if not 0 <= found < YEAR_10000:
         raise BadJob(f"run_at is a time after 1970 and before the year 10000, in seconds since 1970, not {found!r}")
     return found

@@ -117,6 +117,7 @@ class Allcores:
             KeyConflict: If the key was used for something else.
         """
         from allcores.jobs.rows import as_tags
+        from allcores.jobs.submissions import begin_of
         from allcores.web.submitting import Wanted, submit
 
         console = current()
@@ -125,7 +126,7 @@ class Allcores:
             arguments=dict(arguments or {}),
             priority=priority,
             delay=delay,
-            run_at=run_at.timestamp() if isinstance(run_at, datetime) else run_at,
+            run_at=begin_of(run_at),
             tags=as_tags(tags),
             key=key,
             timeout=timeout,
