@@ -7,6 +7,7 @@ state since a snapshot was taken is left alone.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from allcores.jobs.reading import among
 
 #: jobs that are changed in one transaction, and bytes of them: SQLite writes the whole row, with its arguments
 PORTION, PORTION_BYTES = 500, 8 * 1024**2
+#: seconds for which the jobs of one portion are looked for
+SEEN_S = 0.5
 #: seconds for which deleted jobs can be brought back
 UNDO_S = 600.0
 #: ids that an answer and the audit name
@@ -193,13 +196,19 @@ def seen_in(
 ) -> tuple[list[tuple[int, int]], int | None]:
     """The next jobs of a snapshot beyond a number, with their bytes, and the number to go on from: None at the end.
 
-    In a transaction that only reads: to look for a text in large arguments may take seconds.
+    In a transaction that only reads: to look for a text in large arguments may take seconds. It ends after `SEEN_S`.
     """
     walk = Walk(connection, dialect, snapshot.filter)
-    seqs = walk.numbers(beyond, PORTION)
-    chosen = _jobs.c.seq.in_(among(dialect, walk.matching(seqs, _jobs.c.changed <= snapshot.change)))
-    found = connection.execute(select(_jobs.c.seq, _jobs.c.bytes).where(chosen)).all()
-    return [(row[0], row[1]) for row in found], seqs[-1] if len(seqs) == PORTION else None
+    end, looked = time.monotonic() + SEEN_S, 0
+    sizes: list[tuple[int, int]] = []
+    for seqs, is_last in walk.steps(beyond, PORTION, PORTION):
+        chosen = _jobs.c.seq.in_(among(dialect, walk.matching(seqs, _jobs.c.changed <= snapshot.change)))
+        found = connection.execute(select(_jobs.c.seq, _jobs.c.bytes).where(chosen)).all()
+        sizes += [(row[0], row[1]) for row in found]
+        looked += len(seqs)
+        if not is_last and (looked >= PORTION or time.monotonic() > end):
+            return sizes, seqs[-1]
+    return sizes, None
 
 
 def portion_of_snapshot(
@@ -230,15 +239,10 @@ def _acted(transaction: Transaction, act: Act, by_seq: dict[int, str], audit: in
 
 def counted(walk: Walk, change: int, most: float) -> tuple[int, bool]:
     """How many jobs of a filter have not changed since; False if time was up."""
-    import time
-
-    end, count, beyond = time.monotonic() + most, 0, None
-    while seqs := walk.numbers(beyond, 5_000):
+    end, count = time.monotonic() + most, 0
+    for seqs, is_last in walk.steps(None, 5_000, 5_000):
         count += len(walk.matching(seqs, _jobs.c.changed <= change))
-        beyond = seqs[-1]
-        if len(seqs) < 5_000:
-            break
-        if time.monotonic() > end:
+        if not is_last and time.monotonic() > end:
             return count, False
     return count, True
 

@@ -29,6 +29,8 @@ SEARCH_S, LOOK_S = 0.25, 0.02
 MOST = 1_000
 #: jobs that are looked at in one step: the first, and at most
 _STEP, _LAST_STEP = 250, 4_000
+#: the same for a text, which may be looked for in megabytes of each: the fewest, and seconds that a step is to take
+_FEWEST, _STEP_S = 4, 0.02
 #: jobs around a time that are looked at for those whose clock was set back
 _MARGIN = 1_000
 _jobs = schema.jobs
@@ -130,6 +132,31 @@ class Walk:
             for state in self._states()
         ]
         return orders[0] if len(orders) == 1 else list(heapq.merge(*orders, reverse=self.older))[:limit]
+
+    def steps(self, beyond: int | None, first: int, most: int) -> Iterator[tuple[list[int], bool]]:
+        """What `numbers` gives, some at a time, and whether there are no more; they are looked at before the next ones.
+
+        Args:
+            beyond: A number, as of `numbers`.
+            first: How many at first; for a text few, and as many as take some milliseconds then.
+            most: How many at last.
+        """
+        step = min(_FEWEST, first) if self.wanted.text else first
+        while True:
+            begun = time.monotonic()
+            # One more shows whether there are more.
+            seqs = self.numbers(beyond, step + 1)
+            is_last = len(seqs) <= step
+            seqs = seqs[:step]
+            yield seqs, is_last
+            if is_last:
+                return
+            beyond = seqs[-1]
+            took = time.monotonic() - begun
+            if took < _STEP_S:
+                step = min(step * (4 if took < _STEP_S / 4 else 1), most)
+            elif self.wanted.text:
+                step = max(step // 4, min(_FEWEST, first))
 
     def _states(self) -> Sequence[str | None]:
         if self.wanted.states:
@@ -233,22 +260,19 @@ def page(
     else:
         if seconds is None:
             seconds = SEARCH_S if wanted.text else LOOK_S
-        step, end = _STEP, time.monotonic() + seconds
-        while len(found) <= limit:
-            seqs = walk.numbers(beyond, step)
-            some = walk.jobs(seqs, limit + 1 - len(found))
-            found += some
+        end = time.monotonic() + seconds
+        for seqs, is_last in walk.steps(beyond, _STEP, _LAST_STEP):
+            found += walk.jobs(seqs, limit + 1 - len(found))
             if len(found) > limit:
                 searched += sum(1 for seq in seqs if (seq >= found[-1].seq if older else seq <= found[-1].seq))
                 break
             searched += len(seqs)
-            if len(seqs) < step:
+            if is_last:
                 break
             beyond = seqs[-1]
             if time.monotonic() > end:
                 searched_all = False
                 break
-            step = min(step * 2, _LAST_STEP)
     return _made(found, limit, older, start, beyond, searched, searched_all)
 
 
