@@ -22,7 +22,10 @@ def as_text(job: Job) -> list[str]:
     """All that is known of a job."""
     from allcores.jobs.results import IN_FILE
 
-    lines = [f"Job {job.id}: {job.state}" + (f" ({job.note})" if job.note else "")]
+    error = job.error
+    # Of a damaged row it is what the error says, too.
+    note = "" if error is not None and job.note == error.message else job.note
+    lines = [f"Job {job.id}: {job.state}" + (f" ({note})" if note else "")]
     lines.append(f"  {job.task} {json.dumps(job.arguments, ensure_ascii=False)}")
     lines.append(f"  submitted {moment_text(job.created)} by {job.submitted_by or 'unknown'}")
     if job.started:
@@ -38,9 +41,11 @@ def as_text(job: Job) -> list[str]:
         lines.append(f"  {progress.done:,}{of} items done, {progress.failed:,} failed, as of {at}")
     for file in job.result_files:
         lines.append(f"  made {file.name} ({size_text(file.size)})")
-    if job.error is not None:
-        lines.append(f"  {job.error.cause}: {job.error.type}: {job.error.message}")
-        lines += [f"    {line}" for line in job.error.traceback.splitlines()]
+    if error is not None:
+        said = f"{error.type}: {error.message}" if error.message else error.type
+        lines.append(f"  {error.cause}: {said}")
+        # What Python prints ends with the same.
+        lines += [f"    {line}" for line in error.traceback.rstrip().removesuffix(said).splitlines()]
     if job.state == "succeeded" and not (job.result is None and job.note == IN_FILE):
         lines.append(f"  result {json.dumps(job.result, ensure_ascii=False)}")
     return [safe_line(line) for line in lines]

@@ -262,7 +262,8 @@ def job_from_row(row: Mapping[str, Any], progress: str | None = None) -> Job:
     try:
         return _job(row, progress)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = plain_text(f"its row is damaged: {error}")
+        reason = plain_text(str(error) or type(error).__name__)
+    note = f"its row is damaged: {reason}"
     return Job(
         id=_text(row["id"]),
         seq=seq,
@@ -271,8 +272,8 @@ def job_from_row(row: Mapping[str, Any], progress: str | None = None) -> Job:
         state=State.QUARANTINED,
         created=_number(row["created"]),
         run_at=_number(row["run_at"]),
-        error=JobError(type="DamagedRow", message=reason, cause="damaged row"),
-        note=reason,
+        error=JobError(type="DamagedRow", message=note, cause="damaged row"),
+        note=note,
         changed=row["changed"] if isinstance(row["changed"], int) else 0,
         damaged=reason,
     )
