@@ -256,6 +256,15 @@ def test_a_job_like_one_of_failed_items_is_a_whole_one(client: Any, app: flask.F
     assert answer.status_code == 422 and "the retry of failed items makes" in answer.text
 
 
+def test_a_tag_with_a_comma_stays_one(client: Any, app: flask.Flask) -> None:
+    """Unless the field is changed: there a comma stands between two."""
+    first = store_of(app).submit("square", {"n": 1}, tags=["a, b", "blue"]).job
+    form = filled_in(client.get(f"/submit/square?like={first.id}").text)
+    for tags, has in ((form["tags"], {"a, b", "blue"}), (f"{form['tags']}, red", {"a", "b", "blue", "red"})):
+        assert client.post("/submit/square", data={**form, "tags": tags}).status_code == 303
+        assert set(store_of(app).page(limit=1).jobs[0].tags) - {"numbers"} == has
+
+
 # --- lists and what is done to them ---
 
 

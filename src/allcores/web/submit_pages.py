@@ -67,12 +67,17 @@ def _texts_of(task: Task, job: Job | None) -> dict[str, str]:
             texts[PREFIX + each.name] = _text(each.default, each)
     if job is not None:
         texts["priority"] = str(job.priority)
-        texts["tags"] = ", ".join(each for each in job.tags if each != FAILED_ITEMS)
+        texts["tags"] = ", ".join(_tags_of(job))
         texts["retries"] = "" if job.retries is None else str(job.retries)
         texts["timeout"] = _seconds(job.timeout) if job.timeout else ""
         texts["webhook"] = address(job.webhook) if job.webhook else ""
     # No secret is sent to a browser: it has to be typed in again.
     return {name: "" if is_secret(name.removeprefix(PREFIX), secret) else text for name, text in texts.items()}
+
+
+def _tags_of(job: Job) -> tuple[str, ...]:
+    """Those that a job like it has, too."""
+    return tuple(each for each in job.tags if each != FAILED_ITEMS)
 
 
 def _seconds(value: float) -> str:
@@ -255,7 +260,7 @@ def _options(texts: dict[str, str], like: Job | None) -> dict[str, Any]:
 
     Args:
         texts: As they were sent.
-        like: The job of which the form was made. Its webhook, as it is shown, stands for all of it.
+        like: The job of which the form was made. Its webhook and its tags, as they are shown, stand for all of them.
 
     Raises:
         WrongFields: With each that cannot be read.
@@ -277,7 +282,11 @@ def _options(texts: dict[str, str], like: Job | None) -> dict[str, Any]:
             found["run_at"] = parse_moment(text)
         except ValueError as error:
             wrong["run_at"] = str(error)
-    found["tags"] = tuple(tag.strip() for tag in texts.get("tags", "").split(",") if tag.strip())
+    tags = texts.get("tags", "")
+    if like is not None and tags == ", ".join(_tags_of(like)):
+        found["tags"] = _tags_of(like)  # one of them may have a comma
+    else:
+        found["tags"] = tuple(tag.strip() for tag in tags.split(",") if tag.strip())
     found["key"] = texts.get("key", "").strip() or None
     found["webhook"] = webhook = texts.get("webhook", "").strip() or None
     if like is not None and like.webhook is not None and webhook == address(like.webhook):
