@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 
 from allcores.jobs import schema, statistics
 from allcores.jobs.model import State
+from allcores.jobs.rows import any_text
 
 if TYPE_CHECKING:
     from allcores.jobs.store import JobStore
@@ -50,7 +51,11 @@ def spans(store: JobStore, since: float, most: int) -> list[Span]:
         # In place of the other bound: of two, SQLite looks one up.
         ends.append(jobs.c.finished >= (since if first is None else first))
         found += connection.execute(select(*columns).where(*ends, began).order_by(newest).limit(most)).all()
-    return [Span(str(row[0]), State(row[1]), float(row[2]), row[3]) for row in found if row[1] in tuple(State)]
+    return [
+        Span(any_text(task), State(state), began_at, ended_at)
+        for task, state, began_at, ended_at in found
+        if state in tuple(State) and isinstance(began_at, int | float)  # not of a damaged row
+    ]
 
 
 _BAD = (State.FAILED.value, State.TIMED_OUT.value, State.QUARANTINED.value)

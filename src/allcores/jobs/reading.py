@@ -11,7 +11,7 @@ from sqlalchemy.sql import ColumnElement
 
 from allcores.jobs import schema
 from allcores.jobs.model import Attempt, Job, State
-from allcores.jobs.rows import error_from_json, job_from_row
+from allcores.jobs.rows import any_number, any_text, error_from_json, job_from_row
 
 
 def among(dialect: str, values: Sequence[str] | Sequence[int]) -> Select[Any] | list[Any]:
@@ -92,9 +92,8 @@ def attempts_of(connection: Connection, seq: int) -> list[Attempt]:
     for row in rows:
         try:
             state, error = State(row["state"]), error_from_json(row["error"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             state, error = State.QUARANTINED, None
-        found.append(
-            Attempt(row["attempt"], row["started"], row["finished"], state, bool(row["crashed"]), error, row["note"])
-        )
+        times = any_number(row["started"]), any_number(row["finished"])
+        found.append(Attempt(row["attempt"], *times, state, bool(row["crashed"]), error, any_text(row["note"])))
     return found

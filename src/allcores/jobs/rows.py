@@ -238,12 +238,20 @@ def progress_to_json(progress: Progress) -> str:
     )
 
 
+_PROGRESS: dict[str, Any] = {
+    "done": int, "failed": int, "total": int | None, "started": int | float | None, "at": int | float,
+    "run": str | None, "note": str,
+}  # fmt: skip
+
+
 def progress_from_json(text: str) -> Progress | None:
     """The progress that was kept; None if it cannot be read: it is no part of what was promised."""
     try:
         raw = json.loads(text)
-        return Progress(**{name: raw[name] for name in Progress.__slots__})
-    except (ValueError, TypeError, KeyError):
+        found = Progress(**{name: raw[name] for name in Progress.__slots__})
+        fits = all(isinstance(getattr(found, name), kinds) for name, kinds in _PROGRESS.items())
+        return found if fits else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -265,13 +273,13 @@ def job_from_row(row: Mapping[str, Any], progress: str | None = None) -> Job:
         reason = plain_text(str(error) or type(error).__name__)
     note = f"its row is damaged: {reason}"
     return Job(
-        id=_text(row["id"]),
+        id=any_text(row["id"]),
         seq=seq,
-        task=_text(row["task"]),
+        task=any_text(row["task"]),
         arguments={},
         state=State.QUARANTINED,
-        created=_number(row["created"]),
-        run_at=_number(row["run_at"]),
+        created=any_number(row["created"]),
+        run_at=any_number(row["run_at"]),
         error=JobError(type="DamagedRow", message=note, cause="damaged row"),
         note=note,
         changed=row["changed"] if isinstance(row["changed"], int) else 0,
@@ -326,9 +334,11 @@ def _time(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _text(value: Any) -> str:
+def any_text(value: Any) -> str:
+    """What a damaged row has for a text."""
     return plain_text(value if isinstance(value, str) else repr(value))
 
 
-def _number(value: Any) -> float:
+def any_number(value: Any) -> float:
+    """What a damaged row has for a number; 0 if it is none."""
     return float(value) if isinstance(value, int | float) else 0.0

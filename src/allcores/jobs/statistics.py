@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from allcores.jobs import schema
 from allcores.jobs.model import Counts, JobFilter, State, Statistics
-from allcores.jobs.rows import as_seconds
+from allcores.jobs.rows import any_text, as_seconds
 
 #: jobs that percentiles and causes are taken from, at most
 SAMPLE = 1_000
@@ -31,7 +31,7 @@ def counts(connection: Connection) -> Counts:
         # A word that is none is a damaged row, which is shown as quarantined.
         state = State(word) if word in tuple(State) else State.QUARANTINED
         by_state[state] += number
-        of_task = by_task.setdefault(task, {})
+        of_task = by_task.setdefault(any_text(task), {})
         of_task[state] = of_task.get(state, 0) + number
         size += taken
         if state is State.QUEUED and not due:
@@ -74,11 +74,12 @@ def of_window(connection: Connection, window: float, now: float) -> Statistics:
     sampled = 0
     for state, wait, started, end, failure in rows:
         sampled += 1
-        if wait is not None:
+        # What is none of these, a damaged row has.
+        if isinstance(wait, int | float):
             waits.append(wait)
-        if state == State.SUCCEEDED and started is not None:
+        if state == State.SUCCEEDED and isinstance(started, int | float):
             runs.append(max(0.0, end - started))
-        elif failure:
+        elif failure and isinstance(failure, str):
             cause, _, kind = failure.partition("\n")
             failures[cause, kind] += 1
     waits.sort()
