@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import Any
 
 from tests.process import crimes
@@ -104,3 +105,18 @@ def exit_in_teardown(state: object) -> None:
 
 def crash_in_teardown(state: object) -> None:
     crimes.segfault()
+
+
+class Owner:
+    """What a setup gets, and keeps no more of than a part: a view of shared memory, say."""
+
+
+def look_at(owner: Owner) -> None:
+    looked_at.append(weakref.ref(owner))
+
+
+looked_at: list[weakref.ref[Owner]] = []
+
+
+def is_owner_there(_: int) -> bool:
+    return looked_at[0]() is not None

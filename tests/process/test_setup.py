@@ -317,3 +317,10 @@ def test_a_teardown_that_raises_in_a_thread_ends_nothing_else(monkeypatch: pytes
         assert pool.map(abs, [-1, -2]) == [1, 2]
     assert told and set(told) == {LookupError}
     assert not any(isinstance(event, PoolBroken) for event in events)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_setup_was_given_lives_as_long_as_its_worker(method: str) -> None:
+    """Tasks may use what belongs to it; multiprocessing and concurrent.futures keep it, too."""
+    with Pool(1, start_method=method, setup=setups.look_at, setup_args=(setups.Owner(),)) as pool:
+        assert pool.map(setups.is_owner_there, [1, 2]) == [True, True]

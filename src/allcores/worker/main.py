@@ -131,43 +131,83 @@ def work(
         state: What was preloaded for all workers: () or a tuple of one.
         notes: Where faulthandler writes; -1: it is not in use.
     """
-    # Open until the very end: it closes with the process.
-    kept.append(pipe)
-    slot = board.slot(slot_number)
-    frame_writer = FrameWriter(pipe, lost)
-    send = frame_writer.send
-    tracker.report(lambda line: frame_writer.note(frames.frame(frames.TRACK, 0, line)))
-    inbox = frames.Inbox()
-    waiting: list[tuple[int, int, bytes]] = []
-    teardown: Any = None
-    chunk_runner: ChunkRunner | None = None
-    worker_memory: WorkerMemory | None = None
-    spin_wait = SpinWait()
-    arrivals = Arrivals()
-    pollable = readable(pipe.fileno())
-    receive: Callable[[int], bytes] = pipe.recv
-    while True:
-        if not waiting:
-            prompt = chunk_runner is not None and chunk_runner.prompt
-            if prompt and pollable is not None:
-                spin_wait.look(pollable)
-            try:
-                data = receive(READ_BYTES) if chunk_runner is not None else arrivals.receive(pipe, READ_BYTES)
-            except OSError:
-                return EXIT_LOST_PIPE
-            if not data:
-                return 0
-            if prompt:
-                spin_wait.answered()
-            waiting = inbox.feed(data)
-            continue
-        kind, number, body = waiting.pop(0)
-        if kind == frames.CHUNK:
-            assert chunk_runner is not None
-            chunk_runner.run(number, body)
-            if chunk_runner.leaving:
-                return _leave(teardown, chunk_runner, frame_writer)
-        elif kind == frames.FUNCTION:
+    return WorkerLoop(pipe, board, slot_number, lost, state, notes).run()
+
+
+class WorkerLoop:
+    """What a worker does with each frame that comes through its pipe. See `work`."""
+
+    def __init__(
+        self,
+        pipe: socket.socket,
+        board: Board,
+        slot_number: int,
+        lost: Callable[[OSError], None],
+        state: tuple[Any, ...],
+        notes: int,
+    ) -> None:
+        # Open until the very end: it closes with the process.
+        kept.append(pipe)
+        self._pipe = pipe
+        self._board = board
+        self._slot_number = slot_number
+        self._slot = board.slot(slot_number)
+        self._state = state
+        self._notes = notes
+        self._frame_writer = frame_writer = FrameWriter(pipe, lost)
+        tracker.report(lambda line: frame_writer.note(frames.frame(frames.TRACK, 0, line)))
+        self._arrivals = Arrivals()
+        self._receive: Callable[[int], bytes] = pipe.recv
+        self._worker_memory: WorkerMemory | None = None
+        #: None until it is set up
+        self._chunk_runner: ChunkRunner | None = None
+        self._teardown: Any = None
+        #: the setup function and its arguments: tasks may use what belongs to one of them (a view of shared memory)
+        self._set_up_by: tuple[Any, Any] | None = None
+
+    def run(self) -> int:
+        """Go on until the pipe ends, or says so; returns the worker's exit code."""
+        inbox = frames.Inbox()
+        waiting: list[tuple[int, int, bytes]] = []
+        spin_wait = SpinWait()
+        pollable = readable(self._pipe.fileno())
+        while True:
+            chunk_runner = self._chunk_runner
+            if not waiting:
+                prompt = chunk_runner is not None and chunk_runner.prompt
+                if prompt and pollable is not None:
+                    spin_wait.look(pollable)
+                try:
+                    if chunk_runner is not None:
+                        data = self._receive(READ_BYTES)
+                    else:
+                        data = self._arrivals.receive(self._pipe, READ_BYTES)
+                except OSError:
+                    return EXIT_LOST_PIPE
+                if not data:
+                    return 0
+                if prompt:
+                    spin_wait.answered()
+                waiting = inbox.feed(data)
+                continue
+            kind, number, body = waiting.pop(0)
+            if kind == frames.CHUNK:
+                assert chunk_runner is not None
+                chunk_runner.run(number, body)
+                if chunk_runner.leaving:
+                    return self._leave()
+            elif kind == frames.RETURNED:
+                assert self._worker_memory is not None
+                self._worker_memory.returned(body)
+            else:
+                code = self._take(kind, number, body)
+                if code is not None:
+                    return code
+
+    def _take(self, kind: int, number: int, body: bytes) -> int | None:
+        """Do what comes seldom; returns the exit code if that is the end."""
+        chunk_runner = self._chunk_runner
+        if kind == frames.FUNCTION:
             assert chunk_runner is not None
             chunk_runner.learn(number, body)
         elif kind == frames.SURROUNDINGS:
@@ -178,73 +218,109 @@ def work(
         elif kind == frames.FORGET:
             assert chunk_runner is not None
             chunk_runner.forget(number)
-        elif kind == frames.RETURNED:
-            assert worker_memory is not None
-            worker_memory.returned(body)
         elif kind == frames.BLOCKS:
             start, budget = frames.RANGE.unpack(body)
-            blocks = move_fd_high(os.dup(board.descriptor))
-            elsewhere = arrivals.of(kind)
+            blocks = move_fd_high(os.dup(self._board.descriptor))
+            elsewhere = self._arrivals.of(kind)
             kept.extend((blocks, *elsewhere))
-            worker_memory = WorkerMemory(blocks, start, budget, *elsewhere)
+            self._worker_memory = WorkerMemory(blocks, start, budget, *elsewhere)
         elif kind == frames.PRELOAD:
-            # Nobody could do it for all workers.
-            from allcores.worker import preload
-
-            slot[STARTED] = 1
-            slot[PHASE] = PHASE_SETUP
-            try:
-                with inheritance.opening(arrivals.of(kind)):
-                    state = preload.load(body)
-            except BaseException as error:
-                packed = dumps(pack_error(error, skip_frames=preload.FRAMES))
-                return _fail(frame_writer, frames.PRELOAD, packed)
+            return self._preload(body)
         elif kind == frames.SETUP:
-            slot[STARTED] = 1
-            slot[PHASE] = PHASE_SETUP
-            try:
-                with inheritance.opening(arrivals.of(kind)):
-                    setup, args, teardown, items_limit, growth_limit = (
-                        loads if worker_memory is None else worker_memory.loads
-                    )(body)
-                with script_globals.binding():
-                    value = setup(*state, *args) if setup is not None else None
-            except BaseException as error:
-                return _fail(frame_writer, frames.SETUP, dumps(pack_error(error, skip_frames=1)))
-            module_settings.begin()
-            outbox = board.outbox(slot_number)
-            options: dict[str, Any] = {
-                "items_limit": items_limit,
-                "growth_limit": growth_limit,
-                "worker_memory": worker_memory,
-                "behind": frame_writer.behind,
-                "notes": notes,
-                "left_alone": frozenset(modules_of(setup) | modules_of(teardown)),
-            }
-            concurrent = getattr(setup, "concurrent_calls", 1)
-            if concurrent > 1:
-                from allcores.worker.concurrent_runner import ConcurrentRunner
-
-                concurrent_runner = ConcurrentRunner(concurrent, send, slot, outbox, **options)
-                chunk_runner, receive = concurrent_runner, concurrent_runner.receiving(pipe)
-            else:
-                chunk_runner = ChunkRunner(send, slot, outbox, **options)
-            chunk_runner.state = state if value is None else (value,)
-            slot[STARTED] = 0
-            slot[PHASE] = PHASE_IDLE
-            send(frames.frame(frames.READY, 0))
+            return self._set_up(body)
         elif kind == frames.AUTHKEY:
             authkey.adopt(bytes(body))
         elif kind == frames.INHERIT:
-            arrivals.sort(body[0], number)
+            self._arrivals.sort(body[0], number)
             if body[0] == 0:
-                tracker.share(arrivals.of(0))
+                tracker.share(self._arrivals.of(0))
         elif kind == frames.LOGS:
             from allcores.worker import log_forwarding
 
-            log_forwarding.install(frame_writer, body)
+            log_forwarding.install(self._frame_writer, body)
         elif kind == frames.STOP:
-            return _leave(teardown, chunk_runner, frame_writer)
+            return self._leave()
+        return None
+
+    def _preload(self, body: bytes) -> int | None:
+        """Load what nobody could load for all workers."""
+        from allcores.worker import preload
+
+        self._slot[STARTED] = 1
+        self._slot[PHASE] = PHASE_SETUP
+        try:
+            with inheritance.opening(self._arrivals.of(frames.PRELOAD)):
+                self._state = preload.load(body)
+        except BaseException as error:
+            return self._fail(frames.PRELOAD, error, skip_frames=preload.FRAMES)
+        return None
+
+    def _set_up(self, body: bytes) -> int | None:
+        """Run the setup function, and be ready for chunks."""
+        slot, frame_writer, worker_memory = self._slot, self._frame_writer, self._worker_memory
+        slot[STARTED] = 1
+        slot[PHASE] = PHASE_SETUP
+        try:
+            with inheritance.opening(self._arrivals.of(frames.SETUP)):
+                setup, args, teardown, items_limit, growth_limit = (
+                    loads if worker_memory is None else worker_memory.loads
+                )(body)
+            with script_globals.binding():
+                value = setup(*self._state, *args) if setup is not None else None
+        except BaseException as error:
+            return self._fail(frames.SETUP, error, skip_frames=1)
+        module_settings.begin()
+        self._teardown, self._set_up_by = teardown, (setup, args)
+        outbox = self._board.outbox(self._slot_number)
+        options: dict[str, Any] = {
+            "items_limit": items_limit,
+            "growth_limit": growth_limit,
+            "worker_memory": worker_memory,
+            "behind": frame_writer.behind,
+            "notes": self._notes,
+            "left_alone": frozenset(modules_of(setup) | modules_of(teardown)),
+        }
+        concurrent = getattr(setup, "concurrent_calls", 1)
+        if concurrent > 1:
+            from allcores.worker.concurrent_runner import ConcurrentRunner
+
+            concurrent_runner = ConcurrentRunner(concurrent, frame_writer.send, slot, outbox, **options)
+            chunk_runner: ChunkRunner = concurrent_runner
+            self._receive = concurrent_runner.receiving(self._pipe)
+        else:
+            chunk_runner = ChunkRunner(frame_writer.send, slot, outbox, **options)
+        chunk_runner.state = self._state if value is None else (value,)
+        self._chunk_runner = chunk_runner
+        slot[STARTED] = 0
+        slot[PHASE] = PHASE_IDLE
+        frame_writer.send(frames.frame(frames.READY, 0))
+        return None
+
+    def _fail(self, step: int, error: BaseException, *, skip_frames: int) -> int:
+        """Tell that `step` has raised. What it has put into queues (log records, say) is there before."""
+        packed = dumps(pack_error(error, skip_frames=skip_frames))
+        inherited.end_soon()
+        self._frame_writer.send(frames.frame(frames.SETUP_FAILED, step, packed))
+        coverage_data.save()
+        return 1
+
+    def _leave(self) -> int:
+        """End in the normal way."""
+        chunk_runner = self._chunk_runner
+        try:
+            if chunk_runner is not None:
+                chunk_runner.flush()
+                chunk_ends.run()
+                if self._teardown is not None:
+                    self._teardown(*chunk_runner.state)
+        finally:
+            inherited.end()
+            log_forwarding: Any = sys.modules.get("allcores.worker.log_forwarding")
+            if log_forwarding is not None:
+                log_forwarding.finish()
+            coverage_data.save()
+            self._frame_writer.finish()
+        return 0
 
 
 def _reseed() -> None:
@@ -257,31 +333,6 @@ def _reseed() -> None:
                 numbers.set_bit_generator(type(numbers.get_bit_generator())())
             else:
                 numbers.seed()
-
-
-def _fail(frame_writer: FrameWriter, step: int, packed: bytes) -> int:
-    """Tell that `step` has raised. What it has put into queues (log records, say) is there before."""
-    inherited.end_soon()
-    frame_writer.send(frames.frame(frames.SETUP_FAILED, step, packed))
-    coverage_data.save()
-    return 1
-
-
-def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameWriter) -> int:
-    try:
-        if chunk_runner is not None:
-            chunk_runner.flush()
-            chunk_ends.run()
-            if teardown is not None:
-                teardown(*chunk_runner.state)
-    finally:
-        inherited.end()
-        log_forwarding: Any = sys.modules.get("allcores.worker.log_forwarding")
-        if log_forwarding is not None:
-            log_forwarding.finish()
-        coverage_data.save()
-        frame_writer.finish()
-    return 0
 
 
 def spawned(arguments: list[str]) -> None:
