@@ -34,6 +34,7 @@ from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 from allcores.timeline.aggregates import Aggregates, name_of
 from allcores.timeline.file import FORMAT, SEVERAL, VERSION, Lines, rows_of
+from allcores.timeline.lanes import Lane, Lanes
 from allcores.timeline.reader import Recording
 from allcores.timeline.sampling import Sampler
 
@@ -47,18 +48,6 @@ MOST_ROWS = 1_000
 TOTALS_NS = 2_000_000_000
 #: what was recorded is written at least this often, seconds: so much is lost if the program is killed
 FLUSH_S = 0.5
-
-
-class _Lane:
-    """A worker's place in the picture; its successor takes it over."""
-
-    __slots__ = ("number", "span", "worker")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.worker: int | None = None
-        #: [flow, begin, end, busy, idle, items, failed, bytes] that still grows
-        self.span: list[int] | None = None
 
 
 class Timeline:
@@ -88,11 +77,7 @@ class Timeline:
         self._memory = memory
         self._name: str | None = None
         self._closed = False
-        self._lanes: dict[int, _Lane] = {}
-        self._free: list[_Lane] = []
-        #: lanes whose worker was an actor's, by its class: the next one takes it
-        self._free_of_actors: dict[str, list[_Lane]] = {}
-        self._seats = 0
+        self._lanes = Lanes()
         self._pids: dict[int, int] = {}
         #: the reading thread's span: [flow, begin, end, items, pull, pack, held]
         self._feed: list[int] | None = None
@@ -157,16 +142,14 @@ class Timeline:
             raise UsageError(f"A Timeline watches one pool, and this one had {self._name!r}: make another.")
         self._name = event.name
         self._add("pool", self._now(), event.name, event.backend, event.workers)
-        # Their places stand from now on: until they are ready is start-up.
-        self._free = [_Lane(number) for number in range(event.workers, 0, -1)]
-        self._seats = event.workers
+        self._lanes.begin(event.workers)
         if self._sampler is None:
             self._sampler = threading.Thread(target=self._keep_sampling, name="allcores-timeline", daemon=True)
             self._sampler.start()
 
     def _started(self, event: WorkerStarted) -> None:
         self._aggregates.counts["workers_started"] += 1
-        lane = self._seat(event.worker, event.actor)
+        lane = self._lanes.seat(event.worker, event.actor)
         if event.pid is not None and event.pid != self._pid:
             self._pids[event.worker] = event.pid
         actor = () if event.actor is None else (event.actor,)
@@ -174,29 +157,12 @@ class Timeline:
 
     def _gone(self, event: WorkerEnded) -> None:
         self._aggregates.counts["workers_ended"] += 1
-        lane = self._lanes.pop(event.worker, None)
+        lane = self._lanes.by_worker.get(event.worker)
         if lane is None:
             return
         self._end_span(lane)
-        lane.worker = None
-        free = self._free if event.actor is None else self._free_of_actors.setdefault(event.actor, [])
-        free.append(lane)
-        free.sort(key=lambda free: -free.number)
+        self._lanes.leave(event.worker, event.actor)
         self._add_some("gone", self._now(), lane.number, event.worker, event.reason)
-
-    def _seat(self, worker: int, actor: str | None = None) -> _Lane:
-        lane = self._lanes.get(worker)
-        if lane is None:
-            free = self._free if actor is None else self._free_of_actors.setdefault(actor, [])
-            if free:
-                lane = free.pop()
-            else:
-                # A replacement may be there before the worker that it replaces is gone.
-                self._seats += 1
-                lane = _Lane(self._seats)
-            lane.worker = worker
-            self._lanes[worker] = lane
-        return lane
 
     def _map_started(self, event: MapStarted) -> None:
         if self._add_some("flow", self._now(), event.map_number, event.total):
@@ -234,7 +200,7 @@ class Timeline:
 
     def _reported(self, event: WorkReported) -> None:
         worker, map_number, count, failed, begin, end, busy, size, _ = event
-        lane = self._lanes.get(worker) or self._seat(worker)
+        lane = self._lanes.by_worker.get(worker) or self._lanes.seat(worker)
         span, resolution = lane.span, self._resolution_ns
         if (
             span is not None
@@ -253,8 +219,8 @@ class Timeline:
         else:
             if span is not None:
                 self._end_span(lane)
-                if end - self._origin > FINEST_NS * PARTS // self._seats:
-                    self._resolution_ns = (end - self._origin) * self._seats // PARTS
+                if end - self._origin > FINEST_NS * PARTS // self._lanes.count:
+                    self._resolution_ns = (end - self._origin) * self._lanes.count // PARTS
             lane.span = [map_number, begin, end, busy, 0, count, failed, size]
         self._aggregates.add(event)
 
@@ -264,7 +230,7 @@ class Timeline:
         text = self._aggregates.causes.add(
             outcome.kind, outcome.error, event.map_number, outcome.index, outcome.worker, name, retry=False
         )
-        lane = self._lanes.get(outcome.worker or 0)
+        lane = self._lanes.by_worker.get(outcome.worker or 0)
         place = None if lane is None else lane.number
         self._add_some("fail", now, event.map_number, outcome.index, place, outcome.kind.value, text, name)
 
@@ -294,7 +260,7 @@ class Timeline:
             self._lines.add([what, *values])
         return seen <= MOST_ROWS
 
-    def _end_span(self, lane: _Lane) -> None:
+    def _end_span(self, lane: Lane) -> None:
         span, lane.span = lane.span, None
         if span is not None:
             map_number, begin, end, busy, idle, items, failed, size = span
@@ -313,7 +279,9 @@ class Timeline:
             )
 
     def _add_totals(self) -> None:
-        self._add("totals", self._now(), {**self._aggregates.snapshot(), "lanes": self._seats, "rows": self._rows})
+        self._add(
+            "totals", self._now(), {**self._aggregates.snapshot(), "lanes": self._lanes.count, "rows": self._rows}
+        )
 
     def _flush(self, now: int) -> None:
         if now >= self._totals_due_ns:
@@ -334,7 +302,7 @@ class Timeline:
                 if self._closed:
                     return
                 pids = dict(self._pids)
-                for worker in [worker for worker in pids if worker not in self._lanes]:
+                for worker in [worker for worker in pids if worker not in self._lanes.by_worker]:
                     del self._pids[worker], pids[worker]
             for worker in [worker for worker in known if worker not in pids]:
                 sampler.forget(known.pop(worker))
@@ -385,7 +353,7 @@ class Timeline:
         with self._lock:
             if self._closed or os.getpid() != self._pid:
                 return
-            for lane in sorted(self._lanes.values(), key=lambda lane: lane.number):
+            for lane in sorted(self._lanes.by_worker.values(), key=lambda lane: lane.number):
                 self._end_span(lane)
             self._end_feed()
             self._add_totals()
