@@ -24,7 +24,7 @@ from allcores.events import TaskPreempted, TaskRetried
 from allcores.limits import Limits, Retry
 from allcores.outcome import Failure, Kind
 from allcores.pool.input_reader import MOST_CHUNKS
-from allcores.pool.result_stream import open_segment
+from allcores.pool.segment_values import open_segment
 from allcores.scheduler.batch_size import Batch, BatchChunker
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function

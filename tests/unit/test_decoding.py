@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from allcores.backends.processes.decoding import joined, results_of
-from allcores.pool.result_stream import open_segment
+from allcores.pool.segment_values import open_segment
 from allcores.scheduler.segment import Segment
 from allcores.shared_memory.buffers import MARK
 from allcores.transport import frames

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing
 from allcores.adapters.pool_maps import PoolMap
-from allcores.pool.result_stream import LOGS_S, open_segment
+from allcores.pool.result_stream import LOGS_S
+from allcores.pool.segment_values import open_segment
 from allcores.scheduler.segment import Segment
 from allcores.system.tracebacks import hide
 

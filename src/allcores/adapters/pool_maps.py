@@ -21,7 +21,8 @@ from allcores.errors import again
 from allcores.pool.driver import Driver
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import driver_of
-from allcores.pool.result_stream import LOGS_S, open_segment
+from allcores.pool.result_stream import LOGS_S
+from allcores.pool.segment_values import open_segment
 from allcores.pool.stage_stream import HandedInput
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.segment import Segment

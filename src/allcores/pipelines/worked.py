@@ -11,8 +11,8 @@ from allcores.pipelines.fused import Fused
 from allcores.pipelines.links import Link, Raised
 from allcores.pipelines.marks import Failed, Mark
 from allcores.pipelines.plan import Stage
-from allcores.pool.result_stream import never_started
-from allcores.pool.stage_stream import StageStream, all_outcomes, failures_of, values_of
+from allcores.pool.segment_values import never_started, open_segment, outcomes_of
+from allcores.pool.stage_stream import StageStream
 from allcores.scheduler.segment import Segment
 from allcores.system import deferral
 from allcores.system.clock import monotonic_ns
@@ -240,10 +240,10 @@ class Worked(Link):
         """Pass on what was settled; False if it has ended the stage."""
         self._passed = end = segment.start + segment.count
         marks = self._marks
-        if failures_of(segment):
+        if segment.failures:
             self._pass_each(segment)
         else:
-            values, begin, following = values_of(segment), 0, self.following
+            values, begin, following = open_segment(segment), 0, self.following
             while marks and marks[0][0] < end:
                 place, mark = marks.popleft()
                 stop = place - segment.start
@@ -262,7 +262,7 @@ class Worked(Link):
 
     def _pass_each(self, segment: Segment) -> None:
         out: list[Any] = []
-        for outcome in all_outcomes(segment):
+        for outcome in outcomes_of(segment):
             if self._marks and self._marks[0][0] <= outcome.index:
                 self._give(out)
                 out = []

@@ -12,7 +12,8 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import PoolClosed, UsageError
-from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S, open_segment
+from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S
+from allcores.pool.segment_values import open_segment
 from allcores.scheduler.item_words import describe
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.segment import Segment

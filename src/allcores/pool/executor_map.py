@@ -15,7 +15,8 @@ from typing import Any
 
 from allcores.pool.driver import Driver
 from allcores.pool.executor_errors import as_broken, translated
-from allcores.pool.result_stream import Reader, open_segment
+from allcores.pool.result_stream import Reader
+from allcores.pool.segment_values import open_segment
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.segment import Segment

@@ -15,10 +15,10 @@ from typing import Any, Generic, TypeVar
 
 from allcores.backends.base import is_in_task_of
 from allcores.errors import BatchError, again
-from allcores.outcome import Kind, Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
 from allcores.pool.lost_changes import LostChanges
+from allcores.pool.segment_values import never_started, open_segment, outcomes_of
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.segment import Segment
@@ -27,7 +27,6 @@ from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.system.interrupt_hold import InterruptHold
 from allcores.system.tracebacks import hide, hiding, only_hiding
-from allcores.transport import pickling
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -51,17 +50,6 @@ def wait_s(*drivers: Driver) -> float:
     return min(WAIT_S, max(0.0, (min(dues_ns) - monotonic_ns()) / 1e9)) if dues_ns else WAIT_S
 
 
-def open_segment(segment: Segment) -> list[Any]:
-    """The values of a segment, one per item that returned."""
-    if segment.values is None:
-        values: list[Any] = []
-        for payload in segment.payloads:
-            values.extend(pickling.loads(payload))
-        segment.values = values
-        segment.payloads = ()
-    return segment.values
-
-
 def length_of(map_state: MapState) -> int:
     """How many items a map has.
 
@@ -72,38 +60,6 @@ def length_of(map_state: MapState) -> int:
     if map_state.total is None:
         raise TypeError("the input of this stream has no length, so the stream has none")
     return map_state.total
-
-
-def outcomes_of(segment: Segment) -> Iterator[Outcome[Any]]:
-    """A segment's outcomes in input order."""
-    values = iter(open_segment(segment))
-    failed = {failure.offset: failure for failure in segment.failures or ()}
-    durations = segment.durations
-    for offset in range(segment.count):
-        failure = failed.get(offset)
-        seconds = durations[offset] / 1e9 if durations is not None else 0.0
-        if failure is None:
-            yield Outcome(
-                segment.start + offset,
-                Kind.OK,
-                next(values),
-                None,
-                segment.items[offset],
-                segment.attempt,
-                seconds,
-                segment.worker,
-            )
-        else:
-            yield Outcome(
-                segment.start + offset,
-                failure.kind,
-                None,
-                failure.error,
-                segment.items[offset],
-                segment.attempt,
-                seconds,
-                segment.worker,
-            )
 
 
 class Reading(Generic[R_co]):
@@ -334,11 +290,6 @@ class Reader(Reading[R_co]):
         segment = self._taken.popleft()
         self._map_state.hand_over(segment)
         return segment
-
-
-def never_started(segment: Segment) -> bool:
-    """Whether a segment was given up before it was tried, because of `stop`."""
-    return segment.attempt == 0 and segment.failures is not None and segment.failures[0].kind is Kind.CANCELLED
 
 
 class Stream(Iterator[R_co]):

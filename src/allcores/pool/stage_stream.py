@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from allcores.errors import again
-from allcores.outcome import Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import MOST_CHUNKS, InputReader
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import Pool, driver_of
-from allcores.pool.result_stream import LOGS_S, open_segment, outcomes_of
+from allcores.pool.result_stream import LOGS_S
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.segment import Segment
@@ -271,18 +270,3 @@ class StageStream:
     def worked_ns(self) -> int:
         """Time that workers have spent with the function, all together."""
         return self._map_state.chunker.worked_ns
-
-
-def values_of(segment: Segment) -> list[Any]:
-    """The values of the items that returned."""
-    return open_segment(segment)
-
-
-def failures_of(segment: Segment) -> bool:
-    """Whether an item has failed."""
-    return bool(segment.failures)
-
-
-def all_outcomes(segment: Segment) -> list[Outcome[Any]]:
-    """What became of each item."""
-    return list(outcomes_of(segment))
