@@ -176,26 +176,7 @@ class ProcessBackend:
         if self._preload is not None:
             self._begin_preload(self._preload)
         if self._start_method == "fork":
-            if posix.has_other_threads() and not self._like_multiprocessing:
-                try:
-                    caller.warn(
-                        "start_method='fork' copies a process that has other threads: locks they hold stay locked in "
-                        "the workers. The default start method, 'template', does not have this problem."
-                    )
-                except RuntimeWarning:  # where warnings are errors
-                    self._let_go()
-                    raise
-            # A module that is being imported at the moment of the fork stays locked for ever in the child.
-            for late in (
-                "cloudpickle",
-                "ctypes",
-                "traceback",
-                "allcores.transport.pickle_diagnosis",
-                "allcores.worker.main",
-            ):
-                importlib.import_module(late)
-            if self._worker_table.records is not None:
-                importlib.import_module("allcores.worker.log_forwarding")
+            self._prepare_fork()
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, name=f"allcores-{host.name}", daemon=True)
         try:
@@ -203,6 +184,31 @@ class ProcessBackend:
         except BrokenPool:
             self._let_go()
             raise
+
+    def _prepare_fork(self) -> None:
+        """Before this process is copied: warn of its threads, and import what a worker will need.
+
+        A module that is being imported at the moment of the fork stays locked for ever in the child.
+        """
+        if posix.has_other_threads() and not self._like_multiprocessing:
+            try:
+                caller.warn(
+                    "start_method='fork' copies a process that has other threads: locks they hold stay locked in "
+                    "the workers. The default start method, 'template', does not have this problem."
+                )
+            except RuntimeWarning:  # where warnings are errors
+                self._let_go()
+                raise
+        for late in (
+            "cloudpickle",
+            "ctypes",
+            "traceback",
+            "allcores.transport.pickle_diagnosis",
+            "allcores.worker.main",
+        ):
+            importlib.import_module(late)
+        if self._worker_table.records is not None:
+            importlib.import_module("allcores.worker.log_forwarding")
 
     def _find(self, worker: int, sequence: int) -> Chunk | None:
         assignment = self._host.assignment(worker, sequence)

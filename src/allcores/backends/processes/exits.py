@@ -1,6 +1,6 @@
-"""Who has died, or must: told by the launcher, by the end of a pipe, or by a look at a worker's memory.
+"""Which workers have exited, or must: told by the launcher, by the end of a pipe, or by a look at a worker's memory.
 
-A worker's last results count before its death does, and each item that it held gets what it deserves.
+A worker's last results count before its exit does; then the scheduler settles, retries or requeues what it held.
 On the loop's thread; `reap` and `over_limit` with the host's lock held.
 """
 
