@@ -1,7 +1,7 @@
 """Checksums of the catalogue's rows: SQLite finds damage to its structure, and not one flipped bit in a value.
 
 Each row ends with a seal, the CRC-32 of all its other values. What is written is sealed in the same transaction; what
-is read counts only if its seal fits. `Catalogue.mend` looks at a whole catalogue when a run is resumed.
+is read counts only if its seal fits. `RunIndex.mend` looks at a whole catalogue when a run is resumed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-#: the column that holds the seal; the last one of each table
-SEAL = "seal"
 
 
 def seal(values: Iterable[Any]) -> int:

@@ -16,7 +16,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from allcores.errors import JournalError
 from allcores.failpoints import failpoint
@@ -54,8 +54,6 @@ PAGE = 4_000
 class NotBegun(JournalError):
     """There is no run in a catalogue: its program was ended before it had written one down."""
 
-
-Durability = Literal["commit", "end", "never"]
 
 #: what SQLite raises; UnicodeError where the very text of an error is damaged
 _ERRORS = (sqlite3.Error, UnicodeError)

@@ -19,7 +19,7 @@ FAILURE = "slot, kind, cause, record, round"
 CHECKPOINT = "items, place, digest, base"
 KEY = "key, slot, digest, pass"
 STATE = "items, part, before, content"
-#: what `Catalogue.mend` looks at; the first column is the key. `places` is written anew before it is read.
+#: what `RunIndex.mend` looks at; the first column is the key. `places` is written anew before it is read.
 TABLES = {"records": RECORD, "failures": FAILURE, "anchors": CHECKPOINT, "keys": KEY, "states": STATE}
 
 

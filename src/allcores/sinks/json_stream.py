@@ -9,7 +9,7 @@ import os
 import select
 import threading
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from allcores.errors import RemoteTraceback, SliceError
 from allcores.formatting import error_text, repr_text
@@ -27,14 +27,6 @@ FLUSH_S = 0.1
 FLUSH_CHARACTERS = 256 * 1024
 #: characters of the text of an item that is none of JSON, in the record of its failure
 LONGEST_TEXT = 10_000
-
-
-class Sink(Protocol):
-    """Takes outcomes, one after the other, on one thread."""
-
-    def write(self, outcome: Outcome[Any]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class OutputError(OSError):
