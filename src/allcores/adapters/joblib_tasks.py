@@ -172,7 +172,7 @@ def run(packed: Packed, around: Around) -> Packed:
 
 
 def ways_back() -> Mapping[Any, Any] | None:
-    """How results are pickled: see `joblib_arrays.ways_back`."""
+    """How results are pickled: see `joblib_arrays.WAYS_BACK`."""
     if "numpy" not in sys.modules:
         return None
     from allcores.adapters import joblib_arrays
