@@ -10,7 +10,7 @@ from allcores.adapters.pool_work import Work
 from allcores.errors import PoolClosed
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import driver_of
-from allcores.pool.segment_stream import SegmentReader
+from allcores.pool.segment_reader import SegmentReader
 from allcores.pool.segment_values import open_segment
 
 

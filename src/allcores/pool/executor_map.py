@@ -15,7 +15,7 @@ from typing import Any
 
 from allcores.pool.driver import Driver
 from allcores.pool.executor_errors import as_broken, translated
-from allcores.pool.result_stream import Reader
+from allcores.pool.segment_reader import SegmentReader
 from allcores.pool.segment_values import open_segment
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import MapState
@@ -23,15 +23,6 @@ from allcores.scheduler.segment import Segment
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
 from allcores.transport.refilled_items import as_pulled
-
-
-class _SegmentReader(Reader[Any]):
-    """Gives segments as they are: a failure ends nothing before it is read."""
-
-    def _unfold(self, segment: Segment) -> Any:
-        if segment.failures:
-            super()._unfold(segment)  # observers are told
-        return segment
 
 
 class ExecutorMap:
@@ -56,7 +47,7 @@ class ExecutorMap:
         ended: Callable[[ExecutorMap], object],
     ) -> None:
         self._count = len(items)
-        self._reader = _SegmentReader(driver, make_map, function, items, "raise", owner)
+        self._reader = SegmentReader(driver, make_map, function, items, "raise", owner)
         #: segments, what ended the map, or None for its end
         self._read: SimpleQueue[Segment | BaseException | None] = SimpleQueue()
         #: set once its thread has begun, or will not; who begins it does not wait for that
@@ -103,14 +94,14 @@ class ExecutorMap:
 
 
 def _read_all(
-    reader: _SegmentReader,
+    reader: SegmentReader,
     read: SimpleQueue[Segment | BaseException | None],
     ended: Callable[[ExecutorMap], object],
     itself: ExecutorMap,
 ) -> None:
     try:
-        for segment in reader.parts():
-            read.put(segment)  # type: ignore[arg-type]
+        for segment in reader.segments():
+            read.put(segment)
     except BaseException as error:
         read.put(error)
     finally:
@@ -119,7 +110,7 @@ def _read_all(
 
 
 def _results(
-    reader: _SegmentReader,
+    reader: SegmentReader,
     read: SimpleQueue[Segment | BaseException | None],
     count: int,
     end_ns: int | None,

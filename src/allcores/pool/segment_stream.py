@@ -1,34 +1,18 @@
-"""Streams of segments: what is settled as it comes, many items at a time, and their bytes unread."""
+"""A map over a part of an input, read in segments: what a node of a cluster does with a chunk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import Pool, driver_of
-from allcores.pool.result_stream import Reader
+from allcores.pool.segment_reader import SegmentReader
 from allcores.scheduler.map_state import MapState
-from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
 
 if TYPE_CHECKING:
     from allcores.scheduler.batch_size import Batch
-
-
-class SegmentReader(Reader[Any]):
-    """Gives segments as they are: a failure ends nothing before all items have an outcome."""
-
-    finishes = False
-
-    def _unfold(self, segment: Segment) -> Any:
-        if segment.failures:
-            super()._unfold(segment)  # observers are told
-        return segment
-
-    def segments(self) -> Iterator[Segment]:
-        """Those of all items, one by one."""
-        yield from self.parts()  # type: ignore[misc]
 
 
 def part_reader(
@@ -73,4 +57,4 @@ def part_reader(
     return SegmentReader(driver, make_part, function, items, None, pool)
 
 
-__all__ = ["SegmentReader", "part_reader"]
+__all__ = ["part_reader"]

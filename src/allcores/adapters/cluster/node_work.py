@@ -22,7 +22,8 @@ from allcores.adapters.cluster.packing import unpack
 from allcores.errors import TaskCancelled
 from allcores.outcome import Kind
 from allcores.pool.pool import Pool, driver_of
-from allcores.pool.segment_stream import SegmentReader, part_reader
+from allcores.pool.segment_reader import SegmentReader
+from allcores.pool.segment_stream import part_reader
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
