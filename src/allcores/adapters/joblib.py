@@ -42,12 +42,12 @@ except ModuleNotFoundError as error:
     ) from error
 
 from allcores.adapters import joblib_pools
+from allcores.adapters.joblib_batch import Batch
 from allcores.adapters.joblib_calls import Calls
 from allcores.adapters.joblib_pools import Lease, Wanted
-from allcores.adapters.joblib_tasks import Around, Packed, packable, run
-from allcores.errors import NotPicklable, TaskExited, UsageError, WorkerLost
+from allcores.adapters.joblib_tasks import Around, run
+from allcores.errors import TaskExited, UsageError, WorkerLost
 from allcores.pool.many_calls import begin_calls
-from allcores.scheduler.item_words import call_text
 from allcores.system.cores import core_budget
 
 __all__ = ["AllcoresBackend", "TaskWorkerLost", "close", "register"]
@@ -102,64 +102,11 @@ def _nested(backend: Any, n_jobs: Any) -> Any:
     return joblib.parallel_config(backend=backend, n_jobs=n_jobs)
 
 
-class _Batch:
-    """A batch on its way. Its tasks are let go of once they are packed, but for two that messages show.
-
-    Attributes:
-        count: How many tasks it has.
-        first: The first one's number in the call.
-        plain: It is one callable, and no batch of joblib.
-        used: What has to live until it is done.
-    """
-
-    __slots__ = ("_ends", "count", "first", "plain", "used")
-
-    def __init__(self, tasks: list[Any], first: int, plain: bool) -> None:
-        self._ends = tasks[0], tasks[-1]
-        self.count = len(tasks)
-        self.first = first
-        self.plain = plain
-        self.used: list[object] = []
-
-    def named_by(self, is_right: Callable[[Any], bool], tasks: list[Any]) -> str:
-        """The first task that is not right, in words."""
-        number = next((number for number, task in enumerate(tasks) if not is_right(task)), 0)
-        function, arguments, keywords = tasks[number]
-        text = call_text(_name(function), arguments, keywords)
-        return f"Task {self.first + number} of this call of Parallel, {text},"
-
-    def words(self) -> str:
-        """The tasks by number, and the calls, for messages."""
-        texts = [call_text(_name(function), arguments, keywords) for function, arguments, keywords in self._ends]
-        if self.count == 1:
-            return f"task {self.first} of this call of Parallel, {texts[0]},"
-        last = self.first + self.count - 1
-        return f"one of the tasks {self.first} to {last} of this call of Parallel, {texts[0]} to {texts[1]},"
-
-
-def _packed(tasks: list[Any], nested: Any, own: Any, batch: _Batch) -> Packed:
+def _around(nested: Any) -> _Nested:
+    """What tasks find around them, for calls of their own."""
     # Older backends do not tell the number of jobs.
     backend, n_jobs = nested if isinstance(nested, tuple) else (nested, None)
-    around = _Nested(backend, n_jobs)
-    try:
-        return Packed.of((packable(tasks), around), own)
-    except Exception as error:
-        raise NotPicklable(
-            f"{batch.named_by(_is_picklable, tasks)} cannot be pickled, so the task to send to a worker "
-            f"cannot be made: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _is_picklable(task: Any) -> bool:
-    try:
-        Packed.of(task)
-    except Exception:
-        return False
-    return True
-
-
-def _name(function: Any) -> str:
-    return str(getattr(function, "__qualname__", type(function).__name__))
+    return _Nested(backend, n_jobs)
 
 
 class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -195,7 +142,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._end: Callable[[], object] | None = None
         self._arrays: Any = None
         self._sklearn: dict[str, Any] | None = None
-        self._batches: dict[Future[Any], _Batch] = {}
+        self._batches: dict[Future[Any], Batch] = {}
         self._begun = 0
         self.reset_batch_stats()
         #: seconds and bytes of a task, as measured
@@ -320,14 +267,14 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         plain = not isinstance(tasks, list)
         if plain:
             tasks = [(func, (), {})]
-        batch = _Batch(tasks, self._begun, plain)
+        batch = Batch(tasks, self._begun, plain)
         self._begun += batch.count
         calls = self._calls
         future: Future[Any]
         try:
             assert self._workers is not None and calls is not None
             own = self._arrays.ways(batch.used) if self._arrays is not None else None
-            packed = _packed(tasks, self.get_nested_backend(), own, batch)
+            packed = batch.packed(tasks, _around(self.get_nested_backend()), own)
             self._task_bytes = max(packed.size / batch.count, self._task_bytes * 0.9)
             calling = (packed, Around(batch.first, self._sklearn))
             future = begin_calls(self._workers.pool, run, [(calling, None)], words=_called)[0]
@@ -352,7 +299,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
                 self._calls.failed()
             raise
 
-    def _results_of(self, out: Future[Any], batch: _Batch | None) -> Any:
+    def _results_of(self, out: Future[Any], batch: Batch | None) -> Any:
         try:
             results, seconds = out.result().load()
         except WorkerLost as error:
@@ -433,7 +380,7 @@ def _called(_: str, arguments: Sequence[Any], __: Mapping[str, Any]) -> str:
     return "a batch of joblib's tasks"
 
 
-def _lost(error: WorkerLost, batch: _Batch) -> BaseException:
+def _lost(error: WorkerLost, batch: Batch) -> BaseException:
     made = TaskWorkerLost.__new__(TaskWorkerLost)
     made.__dict__.update(error.__dict__)
     made.args = (f"{batch.words()} ended its worker process. {error}",)
