@@ -436,7 +436,13 @@ class Pipeline:
         self._check_streamed("outcomes")
         made = self.plan(workers=workers, backend=backend)
         return streamed(
-            made, self._steps, _records(source), True, limits=limits, progress=progress, pool_options=pool_options
+            made,
+            self._steps,
+            _records(source),
+            outcomes=True,
+            limits=limits,
+            progress=progress,
+            pool_options=pool_options,
         )
 
     @hiding
