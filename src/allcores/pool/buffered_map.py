@@ -26,7 +26,7 @@ def buffered(
     iterables: tuple[Iterable[Any], ...],
     *,
     chunk: int,
-    buffer: int,
+    buffer: int | None,
     end_ns: int | None,
 ) -> Iterator[R]:
     """Results of `fn` over the zipped iterables, in order.
@@ -36,7 +36,7 @@ def buffered(
         fn: The function.
         iterables: Read as results are.
         chunk: Items in a call.
-        buffer: Calls whose results are not yet read, at most.
+        buffer: Calls whose results are not yet read, at most; None: all are submitted at once.
         end_ns: When to give up waiting.
     """
     calls: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
