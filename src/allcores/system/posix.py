@@ -18,6 +18,10 @@ from collections.abc import Callable, Iterator
 from allcores.system import procfs
 from allcores.system.portable import PORTABLE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 #: what only Linux has may be used
 LINUX = sys.platform.startswith("linux") and not PORTABLE
 #: the kernel's names for options of prctl(2)
@@ -235,6 +239,15 @@ def fork() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
+
+
+def end_by_error() -> NoReturn:
+    """In a forked process: end it as Python would for the error in hand, whose traceback no copied stream writes."""
+    with contextlib.suppress(BaseException):
+        import traceback
+
+        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    os._exit(1)
 
 
 def has_other_threads() -> bool:

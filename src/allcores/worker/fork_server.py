@@ -290,8 +290,8 @@ class _Template:
                 f"from allcores.worker.main import spawned; sys.path[:] = {sys.path!r}; spawned({words!r})"
             )
             os.execve(sys.executable, [sys.executable, *self._flags, "-c", code], environ)
-        finally:
-            os._exit(127)
+        except BaseException:
+            posix.end_by_error()
 
     def _reap(self) -> None:
         """Collect dead children, and end what they forked, before their pids can be used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
 import io
@@ -69,8 +70,8 @@ class ForkLauncher:
                     # Or the first collection would write into the head of each object, and so copy its page.
                     gc.freeze()
                 serve(os.dup(pipe), os.dup(notes), self._board, slot, parent, self._preloaded)
-            finally:
-                os._exit(127)
+            except BaseException:
+                posix.end_by_error()
         pidfd = -1
         if not self.blind:
             # Where SIGCHLD is ignored it may be gone already: the end of its pipe is a reason to look, then.
@@ -137,21 +138,37 @@ def _renew_streams() -> None:
     os.dup2(null, 0)
     os.close(null)
     _kept.extend((sys.stdin, sys.__stdin__, sys.__stdout__, sys.__stderr__))
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    encoding, errors = _text_of(sys.stdin)
+    stdin = open(0, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         old = getattr(sys, name)
         if old is None:
             setattr(sys, f"__{name}__", None)
             continue
         _kept.append(old)  # its end would write what it holds
-        encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", None)
+        encoding, errors = _text_of(old)
         stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False, buffering=1)  # noqa: SIM115
-        if getattr(old, "write_through", False):  # unbuffered (PYTHONUNBUFFERED)
+        unbuffered = False
+        with contextlib.suppress(Exception):
+            unbuffered = bool(old.write_through)  # PYTHONUNBUFFERED
+        if unbuffered:
             raw = stream.buffer.detach()  # type: ignore[attr-defined]
             stream = io.TextIOWrapper(raw, encoding=encoding, errors=errors, write_through=True)
         setattr(sys, name, stream)
         # What goes back to these finds the worker's own.
         setattr(sys, f"__{name}__", stream)
+
+
+def _text_of(stream: Any) -> tuple[str, str | None]:
+    """Encoding and errors of a stream, which may be of any class: UTF-8 and None where it names none that there are."""
+    encoding, errors = "utf-8", None
+    with contextlib.suppress(Exception):
+        encoding = io.TextIOWrapper(io.BytesIO(), encoding=stream.encoding or "utf-8").encoding
+    with contextlib.suppress(Exception):
+        codecs.lookup_error(stream.errors)
+        errors = stream.errors
+    return encoding, errors
 
 
 _kept: list[object] = []
