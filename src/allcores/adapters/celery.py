@@ -155,7 +155,31 @@ def make_app(
                     worker.exitcode = 1
 
     app.steps["worker"].add(Jobs)
+    app.steps["consumer"].add(_Answers)
     return app
+
+
+class _Answers(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Connects anew where Redis did not answer that a message is done with: Celery asks for no other one then, ever."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        self._timer = consumer.timer.call_repeatedly(ANSWER_S, self._look, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _look(self, consumer: Any) -> None:
+        # Between two messages: one that counts as at work was not let go of. Celery connects anew, and it is had again.
+        if not consumer.task_consumer.channel.qos.can_consume():
+            raise ConnectionError("Redis did not answer that a message is done with")
 
 
 def check(app: Any, worker: Any = None) -> None:

@@ -76,6 +76,30 @@ def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> No
     assert log.count("Traceback") == 2
 
 
+#: for a worker's program: Redis does not answer in time that a message is done with, once
+UNANSWERED = """
+import allcores.adapters.celery as adapter
+import redis.exceptions
+from kombu.transport.redis import QoS
+adapter.ANSWER_S, kept, times = 0.2, QoS.ack, []
+def ack(self, tag):
+    if times.append(tag) is None and len(times) == 1:
+        raise redis.exceptions.TimeoutError("Timeout reading from socket")
+    kept(self, tag)
+QoS.ack = ack
+"""
+
+
+def test_a_redis_that_does_not_answer_for_a_moment_stops_no_worker(workers: Workers) -> None:
+    """Celery takes no message more while it has one that it could not say to be done with."""
+    with (workers.folder / "work.py").open("a") as file:
+        file.write(UNANSWERED)
+    worker = workers.start()
+    jobs = workers.queue.submit_all([workers.queue.submission("add", {"a": n}) for n in range(5)])
+    assert [workers.queue.result(each.job.id, PATIENCE_S) for each in jobs] == [1, 2, 3, 4, 5]
+    assert "Couldn't ack" in worker.log.read_text() and worker.popen.poll() is None
+
+
 def test_nothing_is_lost_or_committed_twice_whatever_is_killed(workers: Workers, tmp_path: Path) -> None:
     """Redis is emptied, and killed and started again, empty; a worker is killed, the one that leads."""
     nothing_is_lost(workers, tmp_path)
