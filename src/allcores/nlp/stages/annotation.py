@@ -20,6 +20,7 @@ from typing import Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
+from allcores.nlp.long_runs import use_pieces
 from allcores.nlp.records import Field, Record, sentence_of
 from allcores.nlp.stage import Stage, check_whole
 from allcores.nlp.stages.language import name_in_spacy
@@ -59,6 +60,7 @@ class Annotator:
         except Exception as error:  # it needs a library, or another version of spaCy: said by errors of many types
             raise UsageError(f"stage 'lemmas': the model {model!r} cannot be loaded: {sentence_of(error)}") from None
         self.nlp.max_length = max(self.nlp.max_length, max_chars)
+        use_pieces(self.nlp, spacy)
         self.languages = frozenset(map(name_in_spacy, languages or (self.nlp.lang, "unknown")))
         self.max_chars = max_chars
         #: the model is used by one thread at a time: spaCy's memory zones are for one

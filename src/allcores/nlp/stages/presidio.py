@@ -21,6 +21,7 @@ from typing import Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import kept_out, library, package_folder
+from allcores.nlp.long_runs import use_pieces
 from allcores.nlp.records import Record, sentence_of
 from allcores.nlp.stage import Stage, check_some, check_whole
 from allcores.nlp.stages.annotation import DEFAULT_MODEL, cut
@@ -85,6 +86,9 @@ class PresidioScrubber(Scrubber):
                 raise UsageError(
                     f"stage 'presidio': the model {model!r} cannot be loaded: {sentence_of(error)}"
                 ) from None
+        spacy = library("spacy", extra="presidio", use=USE)
+        for pipeline in nlp.nlp.values():
+            use_pieces(pipeline, spacy)
         registry = presidio.RecognizerRegistry(supported_languages=[language])
         registry.load_predefined_recognizers(languages=[language], nlp_engine=nlp)
         self.analyzer: Any = presidio.AnalyzerEngine(

@@ -7,7 +7,8 @@
 
 The rules are those of the language that the stage `lang` found, where spaCy has them without further libraries; else
 rules that fit most scripts. Those of a language that is not among `languages` are made in each worker that meets it: a
-fraction of a second, but for French, where it takes three.
+fraction of a second, but for French, where it takes three. A run of more than 1,000 characters without white space is
+taken in pieces, see `long_runs`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.nlp.libraries import kept_out, library
+from allcores.nlp.long_runs import use_pieces
 from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage, listed
 from allcores.nlp.stages.language import name_in_spacy
@@ -65,6 +67,7 @@ class Splitter:
         if name not in self.rules:
             with kept_out("torch"):  # as for a model, see annotation
                 rules = self.spacy.blank(name)
+            use_pieces(rules, self.spacy)
             rules.add_pipe("sentencizer")
             rules.max_length = 1 << 30  # there is no model, so length costs nothing but time
             self.rules[name] = rules
