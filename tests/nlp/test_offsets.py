@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from typing import Any
 
 import pytest
@@ -163,3 +164,25 @@ def test_a_long_text_takes_a_time_that_grows_with_it() -> None:
     at = row["text_norm"].rindex("word")
     begin, end = nlp.raw_range(row, at, at + 4)
     assert text[begin:end] == "word"
+
+
+def test_a_long_run_of_spaces_takes_a_time_that_grows_with_it() -> None:
+    """100,000 took half a minute: a line end was looked for from each of them."""
+    begun = time.process_time()
+    assert normalised("a" + " " * 100_000 + "b")["text_norm"] == "a b"
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("a \t b", "a b"),
+        ("a\tb", "a b"),
+        ("a \n \n b", "a\nb"),
+        ("a\u2028b", "a\nb"),
+        ("a\x1fb", "a b"),
+        (" \n a \n", "a"),
+    ],
+)
+def test_white_space_becomes_one_sign(text: str, result: str) -> None:
+    assert normalised(text, PLAIN)["text_norm"] == result

@@ -26,8 +26,9 @@ FORMS = ("NFKC", "NFC", "none")
 #: soft hyphen, combining grapheme joiner, zero-width space, marks and embeddings of direction, word joiner and what is
 #: invisible beside it, byte order mark
 _WITHOUT_WIDTH = re.compile("[\u00ad\u034f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
-_LINES = re.compile(r"\s*[\n\r\x0b\x0c\x85\u2028\u2029]\s*")
-_SPACES = re.compile(r"[^\S\n]+")
+#: What is not one space or one line end already, a whole run at a time: `\s*\n` would take the square of a run.
+_SPACES = re.compile(r"\s{2,}|[^\S \n]")
+_LINE_END = re.compile(r"[\n\r\x0b\x0c\x85\u2028\u2029]")
 _CARRIAGE = re.compile(r"\r\n?")
 _ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
 #: where normal forms change anything: letters that are not ASCII, and what stands before them, which may be joined
@@ -63,7 +64,7 @@ class Normaliser:
         if self.form != "none" and not fixed.isascii():
             formed = unicodedata.normalize(cast(Literal["NFKC", "NFC"], self.form), fixed)
         visible = _WITHOUT_WIDTH.sub("", formed)
-        return whole, fixed, formed, _SPACES.sub(" ", _LINES.sub("\n", visible)).strip()
+        return whole, fixed, formed, _SPACES.sub(_one_sign, visible).strip()
 
     def _follow_repair(self, origins: Origins, fixed: str) -> None:
         """What ftfy has changed. Entities and line ends, of which there are many, are followed one by one."""
@@ -90,13 +91,19 @@ class Normaliser:
         if formed != fixed:
             origins.replace(_normal_changes(cast(Literal["NFKC", "NFC"], self.form), fixed))
             origins.follow(formed)
-        for pattern, new in ((_WITHOUT_WIDTH, ""), (_LINES, "\n"), (_SPACES, " ")):
-            origins.replace([(*match.span(), new) for match in pattern.finditer(origins.text) if match[0] != new])
+        origins.replace([(*match.span(), "") for match in _WITHOUT_WIDTH.finditer(origins.text)])
+        spaces = ((match, _one_sign(match)) for match in _SPACES.finditer(origins.text))
+        origins.replace([(*match.span(), new) for match, new in spaces if match[0] != new])
         length = len(origins.text)
         left = length - len(origins.text.lstrip())
         right = max(left, len(origins.text.rstrip()))
         origins.replace([(0, left, ""), (right, length, "")])
         return result, origins.text_map()
+
+
+def _one_sign(spaces: re.Match[str]) -> str:
+    """What stands for white space: one line end where there is one in it."""
+    return "\n" if _LINE_END.search(spaces[0]) else " "
 
 
 def _normal_changes(form: Literal["NFKC", "NFC"], text: str) -> Iterator[tuple[int, int, str]]:
