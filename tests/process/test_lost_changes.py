@@ -153,3 +153,33 @@ def test_other_ways_to_start(arguments: tuple[str, ...], tmp_path: Path) -> None
 @pytest.mark.parametrize("backend", ["threads", "serial"])
 def test_nothing_is_said_where_it_works(backend: str, tmp_path: Path) -> None:
     assert said(tmp_path, "map", backend, "") == ["100"]
+
+
+DRAWING = """
+import random, warnings
+import allcores
+
+generator = random.Random(1)
+def draw(_):
+    return generator.random()
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with allcores.Pool(2, backend=BACKEND) as pool:
+        pool.map(draw, range(50))
+        pool.map(draw, range(50))
+print([str(each.message)[:45] for each in caught if each.category is allcores.LostChangeWarning])
+"""
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+def test_random_numbers_that_all_workers_draw_alike_are_told_of_once(tmp_path: Path, backend: str) -> None:
+    """Where there are no copies there is nothing to tell."""
+    path = tmp_path / "script.py"
+    path.write_text(DRAWING.replace("BACKEND", repr(backend)))
+    environment = {**scripts.environment(), "PYTHONWARNINGS": ""}
+    ended = subprocess.run(
+        [sys.executable, str(path)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    told = ["draw draws random numbers from 'generator', o"] if backend == "processes" else []
+    assert ended.stdout == f"{told}\n", ended.stderr

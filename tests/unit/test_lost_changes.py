@@ -582,3 +582,83 @@ def test_so_it_is_by_place_and_for_a_method() -> None:
     exec(ARGUMENTS, space)
     assert changed(functools.partial(space["first"], [])) == ["out"]
     assert changed(functools.partial(space["Search"]().run, out=[])) == ["out"]
+
+
+# --- generators of random numbers -----------------------------------------------------------------
+
+RANDOM = """
+import random
+import numpy
+
+generator, legacy = numpy.random.default_rng(1), numpy.random.RandomState(1)
+plain, system = random.Random(1), random.SystemRandom()
+class Own(random.Random): pass
+own = Own(1)
+def new(x): return generator.random()
+def old(x): return legacy.rand()
+def python(x): return plain.random()
+def helper(x): return new(x)
+def seeded(x):
+    plain.seed(x)
+    return plain.random()
+def its_own(x): return numpy.random.default_rng([1, x]).random()
+def of_the_system(x): return system.random()
+def of_a_class_of_its_own(x): return own.random()
+def unused(x): return generator is legacy
+def local(x): return random.random()
+"""
+
+
+def random_script(name: str = "__main__") -> dict[str, Any]:
+    """A script that draws random numbers."""
+    names: dict[str, Any] = {"__name__": name}
+    exec(compile(RANDOM, "script.py", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("new", ["generator"]), ("old", ["legacy"]), ("python", ["plain"]), ("helper", ["generator"])]
+)
+def test_a_generator_that_came_with_a_function_and_is_drawn_from_is_named(name: str, what: list[str]) -> None:
+    """Each worker draws the same numbers from its copy."""
+    function = random_script()[name]
+    watched = watch(function)
+    assert watched is not None and watched.drawn() == []
+    function(1)
+    assert watched.drawn() == what
+    assert watched.changed(returned=True) == []
+
+
+@pytest.mark.parametrize("name", ["seeded", "its_own", "of_the_system", "of_a_class_of_its_own", "unused", "local"])
+def test_other_random_numbers_are_nobodys_mistake(name: str) -> None:
+    function = random_script()[name]
+    watched = watch(function)
+    function(1)
+    assert watched is None or watched.drawn() == []
+
+
+def test_the_generator_of_a_module_each_worker_has_made_for_itself(tmp_path: Any) -> None:
+    names = random_script("drawing")
+    names["__file__"] = str(tmp_path / "drawing.py")
+    watched = watch(names["new"])
+    names["new"](1)
+    assert watched is None or watched.drawn() == []
+
+
+def test_generators_in_a_closure_and_a_partial_are_looked_at() -> None:
+    import random
+
+    generator = random.Random(1)
+
+    def draw(x: int) -> float:
+        return x + generator.random()
+
+    def draw_from(x: int, source: random.Random) -> float:
+        return x + source.random()
+
+    draw.__module__ = draw_from.__module__ = "__main__"
+    for function, name in ((draw, "generator"), (functools.partial(draw_from, source=generator), "source")):
+        watched = watch(function)
+        assert watched is not None
+        function(1)
+        assert watched.drawn() == [name]

@@ -102,10 +102,17 @@ class BackendStopped(NamedTuple):
 
 
 class ChangesLost(NamedTuple):
-    """A function has changed globals of its script in a worker, where it has copies of them."""
+    """A function has changed globals of its script in a worker, where it has copies of them.
+
+    Attributes:
+        function: Its name.
+        names: Of the globals.
+        drawn: Names of generators of random numbers that it has drawn from.
+    """
 
     function: str
-    names: list[str]
+    names: Sequence[str]
+    drawn: Sequence[str] = ()
 
 
 #: what a backend tells its host, in the order in which it happened

@@ -18,10 +18,14 @@ And attributes of classes and objects of the program's that code names itself (`
 of a method. What their methods do is their own affair: they may work with attributes, and not leave anything there. So
 attributes count only once they have risen, or have more of the same in them, after several chunks in a row, and if
 nothing sets or clears them. Nothing that was in them is held meanwhile.
+
+And generators of random numbers that come with a function: each worker draws the same numbers from its copy. A function
+that seeds, or sets the state, does so on purpose.
 """
 
 from __future__ import annotations
 
+import pickle
 import zlib
 from collections import deque
 from functools import partial
@@ -33,6 +37,7 @@ from allcores.worker.reachable import (
     bound_arguments,
     is_a,
     is_array,
+    is_generator,
     is_own,
     method_of,
     methods_of,
@@ -52,6 +57,8 @@ MOST_COMPARED = 1_000
 MOST_BYTES = 32 << 10
 #: attributes are told of once they have risen, or grown, after so many chunks in a row
 RISES = 4
+#: names of what makes a generator's numbers its own
+_SEEDS = frozenset({"seed", "setstate", "set_state", "bit_generator", "spawn", "jumped", "advance"})
 
 
 class Watch:
@@ -61,6 +68,7 @@ class Watch:
         name: The function's.
         held: Names and places of globals, and of what a closure holds.
         attributes: Of attributes.
+        generators: Of generators of random numbers.
         codes: Gives those of the functions that may set these.
     """
 
@@ -69,11 +77,13 @@ class Watch:
         name: str,
         held: list[tuple[str, Any]],
         attributes: list[tuple[str, Any]],
+        generators: list[tuple[str, Any]],
         codes: Callable[[], list[CodeType]],
     ) -> None:
         self.name = name
         self._held = [(each, where, _state(where)) for each, where in held]
         self._attributes = [Rising(each, where) for each, where in attributes]
+        self._generators = [(each, where, _state(where)) for each, where in generators]
         self._codes = codes
 
     def changed(self, *, returned: bool) -> list[str]:
@@ -91,6 +101,10 @@ class Watch:
                 continue
             found.append(name)
         return found + [each.name for each in self._attributes if each.look(self._codes)]
+
+    def drawn(self) -> list[str]:
+        """Names of generators of random numbers that were drawn from."""
+        return [name for name, where, before in self._generators if _state(where)[1:] != before[1:]]
 
 
 class Rising:
@@ -161,9 +175,12 @@ def watch(function: Any, left_alone: frozenset[str] = frozenset()) -> Watch | No
     if bound is not None:
         walk.of_arguments(*bound)
     held, attributes = list(walk.globals.values()), list(walk.attributes.values())
-    if not held and not attributes:
+    generators = list(walk.generators.values())
+    if any(_SEEDS & {*code.co_names} for code in walk.codes()):
+        generators.clear()
+    if not held and not attributes and not generators:
         return None
-    return Watch(first.__qualname__, held, attributes, partial(_codes, walk, method))
+    return Watch(first.__qualname__, held, attributes, generators, partial(_codes, walk, method))
 
 
 def _codes(walk: Walk, method: MethodType | None) -> list[CodeType]:
@@ -193,6 +210,8 @@ def _state(where: Any) -> tuple[Any, int, list[Any]]:
         except (TypeError, ValueError):  # nothing in it, or numbers that a buffer does not describe
             return value, 0, []
         return value, len(data), [zlib.crc32(data[:MOST_BYTES]), zlib.crc32(data[-MOST_BYTES:])]
+    if is_generator(value):
+        return value, 0, [zlib.crc32(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))]
     return value, 0, []
 
 

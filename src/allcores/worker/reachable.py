@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOST_FUNCTIONS = 100
 
 _CONTAINERS = (list, set, dict, deque)
+_GENERATORS = frozenset(
+    {("random", "Random"), ("numpy.random._generator", "Generator"), ("numpy.random.mtrand", "RandomState")}
+)
 _CACHES = ("cache", "memo")
 
 
@@ -101,6 +104,12 @@ def is_watched(name: str, value: Any) -> bool:
     return kept and not is_cache(name)
 
 
+def is_generator(value: Any) -> bool:
+    """A generator of random numbers, of which a copy draws the same ones."""
+    kind = type(value)
+    return type(kind) is type and (kind.__module__, kind.__name__) in _GENERATORS
+
+
 def is_cache(name: str) -> bool:
     """Whether it is called one."""
     return any(word in name.lower() for word in _CACHES)
@@ -155,6 +164,8 @@ class Walk:
         self.globals: dict[tuple[int, Any], tuple[str, Any]] = {}
         #: the same of attributes of the program's classes and objects
         self.attributes: dict[tuple[int, str], tuple[str, Any]] = {}
+        #: the same of generators of random numbers that came with a function
+        self.generators: dict[tuple[int, Any], tuple[str, Any]] = {}
 
     def through(self, first: FunctionType) -> None:
         """Walk."""
@@ -171,6 +182,11 @@ class Walk:
                         self._add(value)
                 elif is_watched(name, value):
                     self.globals.setdefault((id(where[0]), where[1]), (name, where))
+                elif is_generator(value):
+                    # That of a module each worker may have made for itself.
+                    script = function.__globals__.get("__name__") in main_module.NAMES
+                    if where[1] is None or (script and where[0] is function.__globals__):
+                        self.generators.setdefault((id(where[0]), where[1]), (name, where))
                 elif self._is_owner(value):
                     owners[name.rpartition(".")[2]] = value
             if owners:
@@ -188,6 +204,8 @@ class Walk:
         for name, value in arguments.items():
             if is_watched(name, value):
                 self.globals.setdefault((id(arguments), name), (name, (arguments, name)))
+            elif is_generator(value):
+                self.generators.setdefault((id(arguments), name), (name, (arguments, name)))
             elif self._is_owner(value):
                 owners[name] = value
         if owners:

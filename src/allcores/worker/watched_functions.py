@@ -81,19 +81,21 @@ class WatchedFunctions:
         if chunks <= CLOSELY_WATCHED or not chunks & (chunks - 1):
             self.comparing = watch
 
-    def end_chunk(self, values: list[Any]) -> tuple[str, list[str]] | None:
-        """The function's name and what it has changed in vain, once for each function; None for nothing.
+    def end_chunk(self, values: list[Any]) -> tuple[str, list[str], list[str]] | None:
+        """The function's name, what it has changed in vain, and drawn from; once for each function, None for nothing.
 
         Args:
             values: What it returned last.
         """
         watch, self.comparing = self.comparing, None
         names: list[str] = []
+        drawn: list[str] = []
         if watch is not None:
             with contextlib.suppress(Exception):
                 names = watch.changed(returned=any(value is not None for value in values))
-        if watch is None or not names:
+                drawn = watch.drawn()
+        if watch is None or not (names or drawn):
             return None
         # It is said once.
         self._watches = {number: each for number, each in self._watches.items() if each[0] is not watch}
-        return watch.name, names
+        return watch.name, names, drawn

@@ -285,7 +285,7 @@ class ClusterBackend(MindedBackend):
             self._read(link, each)
 
     def _read(self, link: Link, reply: Reply) -> None:
-        events: list[BackendEvent] = [ChangesLost(function, list(names)) for function, names in reply.changes]
+        events: list[BackendEvent] = [ChangesLost(*each) for each in reply.changes]
         if self._logs is not None:
             for record in reply.logs:
                 self._logs.take(link.worker, *record)

@@ -162,7 +162,7 @@ class Reply(NamedTuple):
         cores: Workers of it.
         holds: Chunks that are not finished.
         logs: What its workers have logged, on the way to these results at the latest.
-        changes: Functions that have changed something in vain, and the names of that.
+        changes: Functions that have changed something in vain, the names of that, and of what they have drawn from.
     """
 
     serial: int
@@ -172,4 +172,4 @@ class Reply(NamedTuple):
     holds: int
     results: list[NodeResults]
     logs: Sequence[NodeRecord] = ()
-    changes: Sequence[tuple[str, tuple[str, ...]]] = ()
+    changes: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = ()

@@ -16,12 +16,12 @@ class NodeChanges(LostChanges):
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: deque[tuple[str, tuple[str, ...]]] = deque()
+        self._noted: deque[tuple[str, tuple[str, ...], tuple[str, ...]]] = deque()
 
     def note(self, event: ChangesLost) -> None:
         """See LostChanges."""
-        self._noted.append((event.function, tuple(event.names)))
+        self._noted.append((event.function, tuple(event.names), tuple(event.drawn)))
 
-    def taken(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Functions, and names of what each has changed: all that is here, which then is not any more."""
+    def taken(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Functions, names of what each has changed, and drawn from: all that is here, which then is not any more."""
         return [self._noted.popleft() for _ in range(len(self._noted))]
