@@ -9,11 +9,11 @@ import io
 import pickle
 from typing import Any
 
-from allcores.system import deferral
+from allcores.system import deferral, main_module
 from allcores.transport import origins, process_role
 from allcores.transport.pickling import PROTOCOL, cloud_dumps
 
-_NAMED = (b"__main__", b"allcores.transport.origins")
+_NAMED = (*(name.encode() for name in main_module.NAMES), b"allcores.transport.origins")
 
 
 def dump(value: Any) -> bytes:
@@ -44,7 +44,7 @@ def load(data: bytes) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module == "__main__":
+        if module in main_module.NAMES:
             return origins.named_here(module, name)
         if (module, name) == (origins.named.__module__, origins.named.__qualname__):
             return _named

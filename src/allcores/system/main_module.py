@@ -12,5 +12,5 @@ NAMES = (MAIN, OF_A_CHILD)
 
 
 def is_of_a_child() -> bool:
-    """Whether what is in this process's main module has the other name."""
-    return getattr(sys.modules.get(MAIN), "__name__", MAIN) == OF_A_CHILD
+    """Whether what is in this process's main module has the other name, or is a copy of what has it."""
+    return OF_A_CHILD in sys.modules

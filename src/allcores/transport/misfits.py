@@ -5,7 +5,14 @@ from __future__ import annotations
 from allcores.transport.exceptions import TRACEBACK, add_note, text_of
 
 #: modules whose frames are all that is in the traceback of a call that never began
-_CALLERS = frozenset({"allcores.worker.chunk_runner", "allcores.backends.in_process", "allcores.transport.references"})
+_CALLERS = frozenset(
+    {
+        "allcores.worker.learned_function",
+        "allcores.worker.chunk_runner",
+        "allcores.backends.in_process",
+        "allcores.transport.references",
+    }
+)
 _SETUP = (
     "allcores: the first argument is what setup= (or preload=) returned, the item comes behind it; one that only"
     " prepares the worker has to return None"
