@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from threading import get_ident
-from typing import Any
+from typing import Any, NoReturn
 
 from allcores.errors import WorkerLost
 from allcores.pool.call_future import CallFuture
@@ -84,14 +84,7 @@ class ExecutorCalls:
             self.pending.pop(future, None)
             # Whoever shuts down at this moment may be waiting for it.
             Future.cancel(future)
-            broken = as_broken(error)
-            try:
-                if broken is error:
-                    raise
-                raise broken from error.__cause__
-            finally:
-                # Its traceback has this frame: a cycle otherwise, which would keep the executor.
-                del broken
+            _raise_as_broken(error)
         finally:
             self.entering.pop(future, None)
         return future
@@ -109,13 +102,7 @@ class ExecutorCalls:
             if self.over:
                 __tracebackhide__ = True
                 raise RuntimeError(f"cannot schedule new futures after {self.over}") from None
-            broken = as_broken(error)
-            try:
-                if broken is error:
-                    raise
-                raise broken from error.__cause__
-            finally:
-                del broken
+            _raise_as_broken(error)
         self.maps[made] = None
         try:
             if self.over:
@@ -187,6 +174,18 @@ class ExecutorCalls:
             each.fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
         end_workers(self.pool, f"{how}() of the executor was called", at_once=at_once)
         self.close_later()
+
+
+def _raise_as_broken(error: BaseException) -> NoReturn:
+    """Raise what is being handled; as the standard library's class for a broken pool, where it is of one."""
+    broken = as_broken(error)
+    try:
+        if broken is error:
+            raise
+        raise broken from error.__cause__
+    finally:
+        # Their tracebacks have this frame: a cycle otherwise, which would keep the executor.
+        del broken, error
 
 
 @forks.in_child
