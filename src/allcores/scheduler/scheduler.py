@@ -384,7 +384,7 @@ class Scheduler:
     def _wake_readers(self) -> None:
         """A worker is idle: a reader with a slow input, which pulls nothing while none is, is to look again."""
         for each in self.state.maps.values():
-            # Submitted calls have no reader: they are there when they are there.
+            # Submitted calls have no reader that could pull more.
             if not each.calls and self.demand.wants_input(each):
                 self.state.dirty_maps.add(each)
 
