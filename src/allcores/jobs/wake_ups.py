@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import socket
 
 from allcores.jobs.wake import Listener
+from allcores.system.wake_pipe import WakePipe
 
 
 class WakeUps:
@@ -18,12 +17,10 @@ class WakeUps:
 
     def __init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self._ours, self._theirs = socket.socketpair()
-        for each in (self._ours, self._theirs):
-            each.setblocking(False)
+        self._pipe = WakePipe()
         self._woken = False
         self._listener: Listener | None = None
-        self.selector.register(self._ours, selectors.EVENT_READ)
+        self.selector.register(self._pipe.reads, selectors.EVENT_READ)
 
     def listen(self, listener: Listener) -> None:
         """From now on other processes end the wait, too, if they can."""
@@ -37,16 +34,14 @@ class WakeUps:
             # A byte is there, and has not been taken: each one more costs a call of the system, and threads their turn.
             return
         self._woken = True
-        with contextlib.suppress(OSError):
-            self._theirs.send(b"w")
+        self._pipe.wake()
 
     def wait(self, seconds: float) -> bool:
         """Wait for that long at most; True if another process says that it has changed the store."""
         told = False
         for key, _ in self.selector.select(seconds):
-            if key.fileobj is self._ours:
-                with contextlib.suppress(OSError):
-                    self._ours.recv(65_536)
+            if key.fileobj == self._pipe.reads:
+                self._pipe.take()
                 # In this order: what comes in between is looked for after it, without another byte.
                 self._woken = False
             elif self._listener is not None and key.fileobj is self._listener.socket:
@@ -57,5 +52,4 @@ class WakeUps:
     def close(self) -> None:
         """Close what is its own."""
         self.selector.close()
-        self._ours.close()
-        self._theirs.close()
+        self._pipe.close()
