@@ -17,6 +17,7 @@ from allcores.backends import open as opener
 from allcores.backends.in_process import InProcessWorker
 from allcores.backends.processes.backend import ProcessBackend
 from allcores.errors import BrokenPool, InternalError
+from allcores.events import PoolBroken, PoolEvent
 from allcores.pool.driver import Driver
 
 
@@ -52,6 +53,32 @@ def test_on_the_thread_that_minds_the_time(
             calls[-1].result()
 
 
+@pytest.mark.parametrize(("backend", "where", "method"), [
+    ("processes", ProcessBackend, "_round"), ("threads", Driver, "on_timer"),
+])  # fmt: skip
+def test_a_call_whose_lock_is_held_as_that_thread_ends_has_the_error_once_it_is_let_go(
+    backend: str, where: type, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `concurrent.futures.wait` holds it for a moment: that thread has no later round in which to try again."""
+    told = threading.Event()
+
+    def observer(event: PoolEvent) -> None:
+        if isinstance(event, PoolBroken):
+            told.set()
+
+    with Pool(2, backend=backend, observers=[observer]) as pool:
+        assert pool.submit(abs, -1).result() == 1
+        *_, other, held = [pool.submit(time.sleep, 0.01) for _ in range(500)]
+        with held._condition:
+            monkeypatch.setattr(where, method, broken_once(getattr(where, method)))
+            assert told.wait(60), "the pool is broken"
+            with pytest.raises((InternalError, BrokenPool), match=MADE):
+                other.result(60)
+            assert not held.done()
+        with pytest.raises((InternalError, BrokenPool), match=MADE):
+            held.result(60)
+
+
 def test_on_the_thread_that_minds_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
     cluster = NodesHere("a", lambda name, number: False)
@@ -71,3 +98,25 @@ def test_on_a_thread_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(InternalError, match=MADE),
     ):
         pool.map(abs, range(1000), chunk=1)
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads"])
+def test_a_call_whose_lock_is_held_as_the_pool_is_closed_has_its_outcome_once_it_is_let_go(backend: str) -> None:
+    pool = Pool(2, backend=backend)
+    held, let_go = pool.submit(abs, -1), threading.Event()
+
+    def hold() -> None:
+        with held._condition:
+            taken.set()
+            let_go.wait(60)
+
+    taken, holder = threading.Event(), threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(60)
+    # Nothing is left to do, and the outcome of the first call cannot be given to it yet.
+    assert [pool.submit(abs, -number).result(60) for number in range(10)] == list(range(10))
+    pool.close()
+    let_go.set()
+    holder.join(60)
+    assert wait([held], 60).done
+    assert held.cancelled() or held.result() == 1

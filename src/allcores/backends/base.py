@@ -220,7 +220,7 @@ class Host(Protocol):
         """The backend made a mistake: nobody is left waiting."""
 
     def finish(self) -> None:
-        """Nothing will be posted any more."""
+        """The backend's own thread ends: nothing will be posted any more, and nothing may be left to that thread."""
 
     # --- questions ---
 

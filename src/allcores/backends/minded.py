@@ -55,7 +55,7 @@ class MindedBackend:
             except Exception as error:  # a mistake of ours: nobody is left waiting
                 host.fail(error)
                 break
-        host.notify()
+        host.finish()
 
     def pump(self) -> bool:
         """See Backend."""

@@ -37,7 +37,7 @@ from allcores.pool.backend_events import apply_event
 from allcores.pool.functions import Functions
 from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.pool.lost_changes import LostChanges
-from allcores.pool.notifier import Notifier, Observer
+from allcores.pool.notifier import BLOCKED_NS, Notifier, Observer
 from allcores.pool.program_end import at_end, quiet_daemons, see_to_end
 from allcores.pool.submitted_calls import SubmittedCalls
 from allcores.scheduler.activity import ActivityBatcher
@@ -56,10 +56,6 @@ from allcores.transport import surroundings
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
 #: between two `Progress` events of a map at least, ns
 PROGRESS_NS = 50_000_000
-
-
-#: pause between two attempts to give a future its outcome whose lock is held, ns
-BLOCKED_NS = 1_000_000
 
 
 @forks.in_child
@@ -520,7 +516,7 @@ class Driver:
 
     def finish(self) -> None:
         """See Host."""
-        self.notify()
+        self._notifier.finish()
         if self.closed:
             self.submitted.drop()
 

@@ -6,9 +6,11 @@ Both run foreign code, which may take long, raise, or use the same pool.
 from __future__ import annotations
 
 import contextlib
+import threading
 from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from allcores.backends.base import Backend
@@ -26,6 +28,8 @@ Due = tuple[Any, "Segment | BaseException"]
 #: how long the end of a map or pool waits for observers that another thread is telling of it, ns: one may be slow, or
 #: wait for a lock that the waiting thread holds
 TOLD_NS = 1_000_000_000
+#: pause between two attempts to give a future its outcome whose lock is held, ns
+BLOCKED_NS = 1_000_000
 
 
 class Notifier:
@@ -52,6 +56,10 @@ class Notifier:
         #: held by the thread that tells an event: so they arrive in the order in which they happened
         self._telling = allocate_lock()
         self._teller = 0
+        #: the pool's own thread has ended, or is about to
+        self._over = False
+        #: another one sees to what is left
+        self._finishing = False
 
     def queue(self, events: Sequence[PoolEvent]) -> int:
         """Put events in the queue, with the driver's lock held.
@@ -79,14 +87,35 @@ class Notifier:
                 self._backend.wake()
             raise
 
+    def finish(self) -> None:
+        """The pool's own thread ends: from now on nothing is left to it, nor to a later round of it."""
+        self._over = True
+        self.notify()
+
     def resolve(self) -> None:
         """Give futures their outcomes."""
-        here = self._backend.resolves_here()
+        here = self._over or self._backend.resolves_here()
         if here and self.blocked:
             for _ in range(len(self.blocked)):
                 self._aside.append(self.blocked.popleft())
         while self.due or (here and self._aside):
             self._resolve_one(self.due or self._aside, here=here)
+            # What this thread has left aside may have come after the last look of the pool's own.
+            here = here or self._over
+        if self.blocked and self._over and not self._finishing:
+            with contextlib.suppress(RuntimeError):  # the interpreter is ending
+                threading.Thread(target=self._see_to_blocked, name="allcores-finish", daemon=True).start()
+
+    def _see_to_blocked(self) -> None:
+        """Until no future's lock is held any more: on a thread that does nothing else, and that nobody waits for."""
+        self._finishing = True
+        while self.blocked:
+            sleep(BLOCKED_NS / 1e9)
+            self.notify()
+            if not self.blocked:
+                self._finishing = False
+                # Asked again: from now on another thread that is blocked begins a thread of its own.
+                self._finishing = bool(self.blocked)
 
     def _resolve_one(self, due: deque[Due], *, here: bool) -> None:
         """Give one future its outcome.
