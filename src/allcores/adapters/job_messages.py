@@ -19,7 +19,7 @@ from typing import Protocol
 from allcores.errors import UsageError
 from allcores.jobs import delivery_queries
 from allcores.jobs.announcements import Announcements
-from allcores.jobs.errors import AlreadySupervised, StoreError
+from allcores.jobs.errors import AlreadySupervised
 from allcores.jobs.lead_duty import BEAT_S, LeadDuty
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.store import JobStore
@@ -101,7 +101,7 @@ class Publisher:
                     pause_s = TROUBLE_S
                 if self._stopping.wait(pause_s):
                     break
-                with contextlib.suppress(StoreError):
+                with contextlib.suppress(Exception):  # the next round meets it, too, and tells of it
                     self._store.wait_for_change(change, LOOK_S)
         finally:
             self._close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import selectors
 import socket
@@ -28,6 +29,8 @@ from allcores.jobs.model import Submitted
 from allcores.jobs.submissions import Prepared, as_submitted, submit
 from allcores.system import forks
 from allcores.system.socket_paths import socket_path
+
+log = logging.getLogger("allcores.jobs")
 
 NAME = "commits.sock"
 #: connections at once, and bytes of a frame: what is more is another program's
@@ -147,7 +150,12 @@ class CommitServer:
                 else:
                     self._read(key.data, requests)
             if requests:
-                self._commit(requests)
+                try:
+                    self._commit(requests)
+                except Exception:  # this thread is for all: they get no answer, and ask the store themselves
+                    log.exception("submissions of other processes could not be committed for them")
+                    for connection, _ in requests:
+                        self._drop(connection)
 
     def _accept(self) -> None:
         # All that wait: each round of others' requests is a wait for the disk.
@@ -176,7 +184,7 @@ class CommitServer:
                 requests.append((connection, rows))
         except BlockingIOError:
             return
-        except (OSError, ValueError):
+        except Exception:  # what was sent is no request, in whichever way
             data = b""
         if not data:
             self._drop(connection)
