@@ -10,7 +10,7 @@ export PYTHON
 # an advertisement that every build would print
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo web chat test exams portable quick lint check coverage format bench docs clean
+.PHONY: help demo web chat test exams portable races quick lint check coverage format bench docs clean
 
 help:
 	@echo "make demo      measure modules of the standard library on all cores; says how long, about a minute (ARGS=--whole: every one)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test      the test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make exams     other libraries' own tests, asked of our drop-ins, with each start method: some minutes"
 	@echo "make portable  the contract of all backends, with nothing used that only Linux has"
+	@echo "make races     tests of pools, jobs and runs, with random pauses in our code on all threads: some minutes"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make lint      ruff, mypy --strict, and the site built strictly"
 	@echo "make check     make lint, and the tests of the docs, whose examples are run"
@@ -53,6 +54,12 @@ portable:
 	@.ci/venv $(VENV) dev
 	@ALLCORES_PORTABLE=1 $(RUN) -m pytest -q -p no:cacheprovider -n auto --dist worksteal -k "not dask and not ray" \
 	    tests/contract/backends tests/process/test_crimes.py $(ARGS)
+
+# Each of these may be run again: what pauses, and for how long, is another time another thing.
+races:
+	@.ci/venv $(VENV) dev
+	@$(RUN) -m pytest -q -p no:cacheprovider -p tests.random_pauses -n auto --dist worksteal -k "not dask and not ray" \
+	    --ignore tests/process/profiling --ignore tests/process/test_advice.py tests/unit tests/contract tests/process $(ARGS)
 
 quick:
 	@.ci/venv $(VENV) dev

@@ -14,6 +14,7 @@ from allcores.errors import UsageError
 from allcores.events import MapEnded, MapStarted, TaskRetried
 from allcores.monitoring import LiveView
 from allcores.outcome import Kind
+from allcores.system import process_stats
 from allcores.system.process_stats import Gauge
 
 console = pytest.importorskip("rich.console")
@@ -57,3 +58,18 @@ def test_memory_that_processes_share_is_no_worker_s() -> None:
         shared[:: mmap.PAGESIZE] = b"x" * (SIZE // mmap.PAGESIZE)
         gauge.look([os.getpid()], 1.0)
         assert gauge.resident[os.getpid()] < before + SIZE // 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is /proc")
+def test_what_is_read_while_another_thread_looks_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    gauge, seen = Gauge(), list[list[int]]()
+    gauge.look([os.getpid()], 0.0)
+    stat = process_stats.stat
+
+    def looked(pid: int) -> process_stats.ProcessStat | None:
+        seen.append(list(gauge.resident))
+        return stat(pid)
+
+    monkeypatch.setattr(process_stats, "stat", looked)
+    gauge.look([os.getpid(), os.getppid()], 1.0)
+    assert seen == [[os.getpid()]] * 2

@@ -219,7 +219,8 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         for worker in list(self._workers.values()):
             worker.stopped = True
             worker.queue.put(None)
-        threads = [worker.thread for worker in self._workers.values()]
+        # Copied at once: the minder takes out those that are gone.
+        threads = [worker.thread for worker in list(self._workers.values())]
         for thread in [*threads, self._minder]:
             if thread is not None and thread is not current:
                 thread.join(max(0.0, (until - monotonic_ns()) / 1e9))

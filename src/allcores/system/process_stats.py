@@ -66,7 +66,7 @@ class Gauge:
     def look(self, pids: list[int], now_s: float) -> None:
         """Read them all."""
         seen: dict[int, tuple[int, float]] = {}
-        self.resident = {}
+        resident: dict[int, int] = {}
         spent: dict[int, float] = {}
         for pid in pids:
             found = stat(pid)
@@ -74,7 +74,7 @@ class Gauge:
                 continue
             seen[pid] = (found.started, found.cpu_s)
             own = procfs.resident_bytes(pid)
-            self.resident[pid] = found.resident if own is None else own
+            resident[pid] = found.resident if own is None else own
             before = self._seen.get(pid)
             # One that was not seen before may have begun long ago (a view that starts late): it counts from now.
             spent[pid] = found.cpu_s - before[1] if before is not None and before[0] == found.started else 0.0
@@ -82,6 +82,8 @@ class Gauge:
             seconds = now_s - self._looked_s
             self.each = {pid: max(0.0, cpu_s) / seconds for pid, cpu_s in spent.items()}
             self.cores = sum(self.each.values())
+        # Whole: other threads may be reading the last one.
+        self.resident = resident
         self._seen, self._looked_s = seen, now_s
 
 

@@ -187,7 +187,8 @@ class Work:
         found = self._series.pop(number, None) or Series()
         self._series[number] = found
         if len(self._series) > MOST_SERIES:
-            held = {run.chunk.map_number for run in self._runs.values()}
+            # Copied at once: chunks end on threads of their own.
+            held = {run.chunk.map_number for run in list(self._runs.values())}
             for old in [each for each in list(self._series)[:-MOST_SERIES] if each not in held]:
                 del self._series[old]
                 self._last.pop(old, None)
