@@ -7,6 +7,7 @@ from typing import Any
 from allcores.errors import RemoteTraceback, TaskExited
 from allcores.outcome import Kind
 from allcores.transport import exceptions, remote_exceptions, traceback_text
+from allcores.transport.error_hints import hint_of
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN
 
 #: exceptions that would end the caller's loop or program instead of being seen as a failure
@@ -33,7 +34,11 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
     if error is None:
         error = remote_exceptions.stand_in(name, message, **facts)
     append_traceback(error, text)
-    return as_failure(error, name, message, what=what, **facts)
+    kind, failure = as_failure(error, name, message, what=what, **facts)
+    hint = hint_of(name, message, text)
+    if hint is not None:
+        exceptions.add_note(failure, hint)
+    return kind, failure
 
 
 def as_failure(error: BaseException, name: str, message: str, *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
