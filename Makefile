@@ -59,7 +59,7 @@ portable:
 races:
 	@.ci/venv $(VENV) dev
 	@$(RUN) -m pytest -q -p no:cacheprovider -p tests.random_pauses -n auto --dist worksteal -k "not dask and not ray" \
-	    --ignore tests/process/profiling --ignore tests/process/test_advice.py tests/unit tests/contract tests/process $(ARGS)
+	    --ignore tests/process/profiling --ignore tests/process/test_advice.py --ignore tests/unit/advisor tests/unit tests/contract tests/process $(ARGS)
 
 quick:
 	@.ci/venv $(VENV) dev

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -238,6 +239,57 @@ def stop(pool: Pool, who: str) -> tuple[int, int]:
         os.kill(pid, signal.SIGSTOP)
         wait_until(partial(procfs.is_stopped, pid))
     return former
+
+
+def leave_one_behind(path: str, command: str) -> None:
+    """Start a shell in a session of its own; it runs until it is killed, and this process is."""
+    subprocess.Popen(["sh", "-c", command, path], start_new_session=True)
+    time.sleep(PATIENCE_S)
+
+
+def fields_of(pid: int) -> list[bytes]:
+    """State, parent, ... of a process; of one that is gone none."""
+    return procfs.stat_fields(pid) or []
+
+
+class TestOrphans:
+    """What killed tasks leave behind. Where the program is the first process of a container, nobody else reaps it."""
+
+    def left_behind(self, pool: Pool, path: Path, command: str) -> int:
+        call = pool.submit(leave_one_behind, str(path), command)
+        pid = int(wait_until(lambda: path.exists() and path.read_text().strip()))
+        call.cancel()
+        wait_until(lambda: int(fields_of(pid)[1]) == shared(), "that it is adopted")
+        return pid
+
+    def test_they_are_reaped(self, tmp_path: Path) -> None:
+        with Pool(1) as pool:
+            pid = self.left_behind(pool, tmp_path / "pid", "echo $$ > $0; exec sleep 1000")
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not fields_of(pid), "that it is reaped")
+            assert pool.map(crimes.run, [1]) == [2]
+
+    def test_also_without_any_pool(self, tmp_path: Path) -> None:
+        with Pool(1) as pool:
+            pid = self.left_behind(pool, tmp_path / "pid", "echo $$ > $0; exec sleep 1000")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not fields_of(pid), "that it is reaped")
+
+    def test_what_they_have_started_goes_on(self, tmp_path: Path) -> None:
+        """A daemon's first process ends as soon as the daemon runs, which may have the same group."""
+        daemon = tmp_path / "daemon"
+        with Pool(1) as pool:
+            command = f"sleep 1000 & echo $! > {daemon}; echo $$ > $0; read line < {tmp_path / 'gate'}"
+            os.mkfifo(tmp_path / "gate")
+            first = self.left_behind(pool, tmp_path / "pid", command)
+            (tmp_path / "gate").write_text("go on\n")
+            wait_until(lambda: not fields_of(first), "that it is reaped")
+            pid = int(daemon.read_text())
+            try:
+                assert fields_of(pid)[:2] == [b"S", b"%d" % shared()]
+            finally:
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not fields_of(pid), "that it is reaped")
 
 
 @pytest.mark.parametrize("method", ["template", "spawn"])

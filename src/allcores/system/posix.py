@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from allcores.system import procfs
 from allcores.system.portable import PORTABLE
@@ -317,11 +317,15 @@ def wait_for(pid: int, seconds: float) -> int | None:
         time.sleep(pause_s)
 
 
-def reap(pid: int) -> tuple[int, int | None, int] | None:
+def reap(pid: int, *, ours: Container[int] | None = None) -> tuple[int, int | None, int] | None:
     """Collect a dead child (-1: any) as (pid, wait status, largest resident bytes); None if none is dead.
 
     What it forked is ended first, while its pid cannot be used again. The status is None if the child is gone and
     it was reaped elsewhere, by a handler of the program that collects children or the kernel where SIGCHLD is ignored.
+
+    Args:
+        pid: Of the child.
+        ours: Children that were forked here. Of others, which were adopted, nothing is ended. None: all were.
     """
     try:
         if hasattr(os, "waitid"):
@@ -330,8 +334,9 @@ def reap(pid: int) -> tuple[int, int | None, int] | None:
             if found is None:
                 return None
             pid = found.si_pid
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+            if ours is None or pid in ours:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
         dead, status, usage = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
         if pid == -1:

@@ -43,6 +43,9 @@ def run(control_descriptor: int) -> None:
         process_reset.begin()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
+        # What tasks start and leave behind is reaped here. Nobody else does where the program is the first process of a
+        # container.
+        posix.adopt_orphans()
         _let_go_of_surroundings()
         gc.collect()
         gc.freeze()
@@ -137,10 +140,7 @@ class _SharedTemplate:
             os._exit(127)
 
     def _reap(self) -> None:
-        while self._copies:
-            reaped = posix.reap(-1)
-            if reaped is None:
-                return
+        while (reaped := posix.reap(-1, ours=self._copies)) is not None:
             pid, status, _ = reaped
             told = self._copies.pop(pid, None)
             if told is not None:
