@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from allcores.system import own_imports
+from allcores.system import first_process, own_imports
 
 if __name__ == "__main__" and not sys.flags.safe_path:
     sys.path.pop(0)  # the working folder, which may hold any file
@@ -19,6 +19,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    first_process.step_aside()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _once)
     try:
