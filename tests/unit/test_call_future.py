@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,95 @@ def test_what_has_its_outcome_keeps_it() -> None:
     future.fail(KeyError("first"))
     future.fail(ValueError("second"))
     assert isinstance(future.exception(0), KeyError)
+
+
+class Dropped(CallFuture):
+    """While it is dropped on this thread, another one has an outcome for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: list[bool] = []
+
+    def done(self) -> bool:
+        found = super().done()
+        if threading.current_thread() is threading.main_thread() and not self.others:
+            other = threading.Thread(target=lambda: self.others.append(self.resolve(ValueError("its own"))))
+            other.start()
+            other.join()
+        return found
+
+
+def test_one_that_is_dropped_with_its_pool_keeps_the_outcome_of_another_thread() -> None:
+    future = Dropped()
+    told: list[object] = []
+    future.add_done_callback(told.append)
+    future.drop()
+    assert future.others == [not future.cancelled()]
+    assert told == [future]
+
+
+class Cancelled(CallFuture):
+    """While it is cancelled on this thread, another one cancels it, too."""
+
+    def __init__(self) -> None:
+        backend = SimpleNamespace(runs_on_caller=False, unhandled=())
+        super().__init__(SimpleNamespace(backend=backend, submitted=SimpleNamespace(waiting=set())))  # type: ignore[arg-type]
+        self.others: list[bool] = []
+
+    def set_running_or_notify_cancel(self) -> bool:
+        if threading.current_thread() is threading.main_thread() and not self.others:
+            other = threading.Thread(target=self.cancel_here)
+            other.start()
+            other.join()
+        return super().set_running_or_notify_cancel()
+
+    def cancel_here(self) -> None:
+        """Unless that would have to wait for the thread that is about to tell."""
+        free = self._condition.acquire(blocking=False)
+        self.others.append(free)
+        if free:
+            self._condition.release()
+            super().set_running_or_notify_cancel()
+
+
+def test_two_threads_that_cancel_tell_once() -> None:
+    future = Cancelled()
+    assert future.cancel()
+    assert future.others == [False]
+    assert future.cancel()
+
+
+class Quiet(CallFuture):
+    """One thread has cancelled it, and comes to its callbacks while another makes it fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled_it, self.go_on, self.called_back = threading.Event(), threading.Event(), threading.Event()
+
+    def set_running_or_notify_cancel_once(self) -> bool:
+        found = super().set_running_or_notify_cancel_once()
+        self.go_on.set()
+        assert self.called_back.wait(60)
+        return found
+
+    def _invoke_callbacks(self) -> None:
+        self.cancelled_it.set()
+        assert self.go_on.wait(60)
+        super()._invoke_callbacks()
+        self.called_back.set()
+
+
+def test_callbacks_are_called_whoever_of_two_threads_ends_it() -> None:
+    future = Quiet()
+    told: list[Any] = []
+    future.add_done_callback(told.append)
+    other = threading.Thread(target=future.cancel)
+    other.start()
+    assert future.cancelled_it.wait(60)
+    future.fail(KeyError("ended"))
+    other.join(60)
+    assert future.cancelled()
+    assert told == [future]
 
 
 class Falsy(Exception):

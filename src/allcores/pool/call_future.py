@@ -67,9 +67,7 @@ class CallFuture(Future[Any]):
             return self.cancelled()
         if not super().cancel():
             return False
-        if self._state == "CANCELLED":
-            # Nobody else will tell those who wait() for it: an executor does when it meets the call.
-            self.set_running_or_notify_cancel()
+        self._notify_cancel()
         driver.submitted.waiting.discard(self)
         if chunk is not None:
             driver.cancel_call(chunk)
@@ -312,12 +310,12 @@ class CallFuture(Future[Any]):
             # Held from the look at the state to its change: the pool's thread may be setting the outcome just now.
             quiet, self._quiet = self._quiet, True
             try:
-                fails = self.set_running_or_notify_cancel_once()
-                if fails:
+                if self.set_running_or_notify_cancel_once():
                     self._set(error=self._translate(error))
             finally:
                 self._quiet = quiet
-        if fails and not quiet:
+        if not quiet:
+            # Also where it had its outcome: a thread that has cancelled it just now may have found it quiet.
             self.call_back()
         self._chunk = self._owner = None
 
@@ -327,13 +325,20 @@ class CallFuture(Future[Any]):
 
     def drop(self) -> None:
         """The pool is closed: nothing will come."""
-        if self.done():
-            return
         with self._condition:
+            # Held from the look at the state to its change: another thread may cancel it, or make it fail, just now.
+            if self.done():
+                return
             self._state = "PENDING"
         if super().cancel():
-            self.set_running_or_notify_cancel()
+            self._notify_cancel()
         self._chunk = self._owner = None
+
+    def _notify_cancel(self) -> None:
+        """Tell those who wait() for it, once: an executor does when it meets the call, and nobody else will."""
+        with self._condition:
+            if self._state == "CANCELLED":
+                self.set_running_or_notify_cancel()
 
 
 __all__ = ["CallFuture", "CancelledError"]
