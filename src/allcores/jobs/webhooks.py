@@ -41,6 +41,8 @@ BETWEEN_S = (2.0, 3600.0)
 #: seconds for which an address that took all of that is left alone, so that a few that hang do not keep all threads.
 #: Larger costs its own ends tries, smaller delays those of others
 SILENT_S = 30.0
+#: what is said of an address that says of itself that it is there no more, and asks for no further requests
+GONE = "it answered 410: that address is gone"
 #: requests at a time, and those that wait for that
 _THREADS = 4
 _MOST_SENT = 64
@@ -83,7 +85,7 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
             status = response.status
     except urllib.error.HTTPError as error:
         with error:
-            return f"it answered {error.code}"
+            return GONE if error.code == http.HTTPStatus.GONE else f"it answered {error.code}"
     except (OSError, ValueError, http.client.HTTPException) as error:
         if not watch.over:
             return str(getattr(error, "reason", None) or error) or type(error).__name__
@@ -303,9 +305,11 @@ class WebhookDuty(Duty):
             if record is None:
                 continue
             tries = record["tries"] + 1
+            is_last = why_not == GONE or tries >= TRIES
             if why_not is not None:
-                log.warning("job %s: its webhook was not taken (try %d): %s", record["job"], tries, why_not)
-            if why_not is None or tries >= TRIES:
+                end = "; it is given up" if is_last else ""
+                log.warning("job %s: its webhook was not taken (try %d): %s%s", record["job"], tries, why_not, end)
+            if why_not is None or is_last:
                 done.append(name)
             else:
                 later[name] = {**record, "tries": tries, "at": wall + _pause_s(tries)}

@@ -113,7 +113,7 @@ def test_who_leads_again_goes_on_where_another_one_was(tmp_path: Path) -> None:
 class Receiver:
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
-        self.refusals = 1
+        self.refusals, self.refusal = 1, 500
         self.asked: list[str] = []
         self.authorization: str | None = None
         receiver = self
@@ -124,7 +124,7 @@ class Receiver:
                 receiver.requests.append((self.headers[signatures.HEADER], body))
                 receiver.asked.append(self.path)
                 receiver.authorization = self.headers["Authorization"]
-                self.send_response(500 if len(receiver.requests) <= receiver.refusals else 204)
+                self.send_response(receiver.refusal if len(receiver.requests) <= receiver.refusals else 204)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None: ...
@@ -291,6 +291,25 @@ def raises(error: Exception) -> Callable[..., Any]:
         raise error
 
     return call
+
+
+def test_an_address_that_says_that_it_is_gone_is_asked_no_more(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """410 says so for good; the end of another job is told there, for that job names it again."""
+    monkeypatch.setattr(hooks, "BETWEEN_S", (0.0, 0.0))
+    receiver.refusals, receiver.refusal = 5, 410
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        for told in (1, 2):
+            job = store.submit("add", {"a": told}, webhook=receiver.url).job
+            store.cancel([job.id], "ann")
+            until(looked(duty, lambda: store.records(untold.KIND) != {}), "that it is to be told")
+            until(looked(duty, lambda: store.records(untold.KIND) == {}), "that nothing is left to tell")
+            assert len(receiver.requests) == told
+            said = "its webhook was not taken (try 1): it answered 410: that address is gone; it is given up"
+            assert f"job {job.id}: {said}" in caplog.messages
+        duty.close()
 
 
 class Posted:
