@@ -8,8 +8,11 @@ import zoneinfo
 from cronsim import CronSim, CronSimError
 
 from allcores.errors import UsageError
+from allcores.formatting import counted
 from allcores.jobs.rows import shown
 
+#: minute, hour, day, month, weekday
+PARTS = 5
 #: what dates are looked for from on: with leap years in the fifty years that are searched
 _START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
@@ -19,6 +22,9 @@ def check_cron(name: str, schedule: str, timezone: str | None) -> None:
     try:
         if not isinstance(schedule, str):
             raise CronSimError("it is no text")
+        if (parts := len(schedule.split())) != PARTS:
+            # CronSim takes a sixth one, for seconds: times are looked at now and then, and not each second.
+            raise CronSimError(f"this has {counted(parts, 'part')}")
         times = CronSim(schedule, _START)
     except (CronSimError, ValueError) as error:
         raise UsageError(

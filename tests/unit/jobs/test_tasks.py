@@ -261,6 +261,7 @@ def test_the_schema_is_that_of_an_object() -> None:
         ({"catch_up": "some"}, "catch_up='some'"),
         ({"schedule": "* * * *"}, "is no cron text"),
         ({"schedule": "* * * * *", "timezone": "Mars/Olympus"}, "there is no time zone"),
+        ({"schedule": "*/10 * * * * *"}, r"is no cron text \(this has 6 parts\); it has five parts: minute"),
         ({"schedule": 5}, "schedule=5 is no cron text"),
         ({"schedule": "0 0 */31 2 1#2"}, "never comes"),
         ({"schedule": "9" * 5_000 + " 0 * * *"}, "is no cron text"),
