@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Column, Connection, and_, func, or_, select, true
@@ -41,14 +43,21 @@ _JSON = frozenset({"arguments", "error", "result"})
 
 
 def checked(wanted: JobFilter) -> JobFilter:
-    """The same filter.
+    """The same filter, its states as they are meant: a list of words will do.
 
     Raises:
-        BadJob: A condition makes no sense.
+        BadJob: It is none, or a condition makes no sense.
     """
-    for state in wanted.states:
+    if not isinstance(wanted, JobFilter):
+        raise BadJob(f"jobs are chosen by a JobFilter, not by {shown(wanted)}")
+    states: object = wanted.states
+    if not isinstance(states, tuple | list | set | frozenset):
+        raise BadJob(f"the filter's states are a tuple of states, as in ('failed',), not {shown(states)}")
+    for state in states:
         if state not in tuple(State):
             raise BadJob(f"there is no state {shown(state)}: the states are {', '.join(State)}")
+    if wanted.hidden is not None and not isinstance(wanted.hidden, re.Pattern):
+        raise BadJob(f"the filter's hidden is a pattern, as of re.compile, not {shown(wanted.hidden)}")
     for name in ("task", "tag", "text"):
         value = getattr(wanted, name)
         if value is not None and (not isinstance(value, str) or len(value) > 500 or "\0" in value):
@@ -60,7 +69,7 @@ def checked(wanted: JobFilter) -> JobFilter:
         # Larger ones are no times, and whole numbers no database can compare.
         if value is not None and not (type(value) in (int, float) and abs(value) <= 2**53):
             raise BadJob(f"the filter's {name} is a time in seconds since 1970, not {shown(value)}")
-    return wanted
+    return replace(wanted, states=tuple(State(state) for state in states))
 
 
 class Walk:
@@ -81,7 +90,7 @@ class Walk:
         self._first, self._last = self._bounds()
         self.rest = self._rest()
         #: what the database finds is looked through once more, without what is hidden
-        self._hidden = wanted.hidden if wanted.text else None
+        self._hidden = self.wanted.hidden if self.wanted.text else None
 
     def _bounds(self) -> tuple[int, int]:
         """Numbers of the first and last job that can be meant: what was submitted between two times."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from allcores.jobs import actions, schema
+from allcores.jobs import actions, filters, schema
 from allcores.jobs.errors import BadJob
 from allcores.jobs.group_commit import Handler, Pause, Transaction
 from allcores.jobs.model import Changed, Snapshot, State
@@ -109,6 +109,7 @@ class StoreActions(StoreReading):
         check_name(by, "who does it", empty=True)
         if isinstance(which, Snapshot):
             check_whole(which.change, "the change number of a snapshot")
+            which = replace(which, filter=filters.checked(which.filter))
         end = math.inf if seconds is None else time.monotonic() + seconds
         # Written down first, so that what is done is in the audit even if this process ends on the way.
         audit = self._commits.run(actions.write_down, (by, name, 0, actions.described(which)))

@@ -173,6 +173,7 @@ class StoreReading:
             filter: Which jobs.
             seconds: For counting them.
         """
+        filter = filters.checked(filter)
         with self._database.reading() as connection:
             number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
             walk = filters.Walk(connection, self._database.dialect, filter)

@@ -69,3 +69,35 @@ def test_times_that_no_clock_has_are_refused(store: JobStore) -> None:
 
 def test_bounds_that_no_store_reaches_are_none() -> None:
     assert Retention(10**400, 2**63, 2**70, 10**5000) == Retention(None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (None, "jobs are chosen by a JobFilter, not by None"),
+        ("failed", "jobs are chosen by a JobFilter, not by 'failed'"),
+        (JobFilter(states=None), r"the filter's states are a tuple of states, as in \('failed',\), not None"),  # type: ignore[arg-type]
+        (JobFilter(states="failed"), r"the filter's states are a tuple of states, .*, not 'failed'"),  # type: ignore[arg-type]
+        (JobFilter(states=5), "the filter's states are a tuple of states, .*, not 5"),  # type: ignore[arg-type]
+        (JobFilter(text="a", hidden="x"), "the filter's hidden is a pattern, as of re.compile, not 'x'"),  # type: ignore[arg-type]
+    ],
+    ids=range(6),
+)
+def test_filters_of_odd_types_are_refused_with_one_sentence(store: JobStore, odd: Any, words: str) -> None:
+    snapshot = store.snapshot(JobFilter())
+    for call in (
+        store.page,
+        store.snapshot,
+        lambda each: store.cancel(dataclasses.replace(snapshot, filter=each), "ann"),
+    ):
+        with pytest.raises(BadJob, match=words):
+            call(odd)
+
+
+def test_states_of_a_filter_may_be_their_words(store: JobStore) -> None:
+    job = store.submit("f", {}).job
+    for states in (("queued",), ["queued", "failed"], {"queued"}):
+        wanted = JobFilter(states=states, task="f")  # type: ignore[arg-type]
+        assert [each.id for each in store.page(wanted).jobs] == [job.id]
+        assert store.snapshot(wanted).count == 1
+    assert store.cancel(store.snapshot(JobFilter(states=["queued"])), "ann").count == 1  # type: ignore[arg-type]
