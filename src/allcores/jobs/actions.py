@@ -21,6 +21,7 @@ from allcores.jobs.filters import Walk
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import FINAL_STATES, AuditRow, JobFilter, Snapshot, State
 from allcores.jobs.reading import among
+from allcores.jobs.rows import any_number, any_text
 
 #: jobs that are changed in one transaction, and bytes of them: SQLite writes the whole row, with its arguments
 PORTION, PORTION_BYTES = 500, 8 * 1024**2
@@ -321,12 +322,14 @@ def write_down(
 
 
 def audit_row(row: Any) -> AuditRow:
-    """A row of the audit as a record."""
+    """A row of the audit as a record; of one that is damaged what could be read."""
     try:
         detail = json.loads(row["detail"])
-    except ValueError:
+    except (TypeError, ValueError):
         detail = {}
-    return AuditRow(row["seq"], row["at"], row["by"], row["action"], row["count"], detail)
+    by, action = any_text(row["by"]), any_text(row["action"])
+    count = row["count"] if type(row["count"]) is int else 0
+    return AuditRow(row["seq"], any_number(row["at"]), by, action, count, detail if isinstance(detail, dict) else {})
 
 
 def described(wanted: Collection[str] | Snapshot) -> dict[str, Any]:

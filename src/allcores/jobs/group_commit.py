@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.database import Database
-from allcores.jobs.errors import SchemaTooNew, StoreError
+from allcores.jobs.errors import SchemaTooNew, StoreDamaged, StoreError
 
 #: operations in one transaction at most, and bytes that they write: others, and readers of the log, wait no longer for
 #: their turn
@@ -48,7 +48,12 @@ class Transaction:
         self.connection = connection
         self.dialect = dialect
         self.now = time.time()
-        row = connection.execute(_READ_CHANGES).one()
+        row = connection.execute(_READ_CHANGES).first()
+        if row is None or not (isinstance(row[0], int) and isinstance(row[1], int)):
+            raise StoreDamaged(
+                "the row of the store that numbers its changes and jobs (table allcores_changes) is damaged or gone:"
+                " nothing can be written: use a backup, or write its last numbers there again"
+            )
         if row[2] != _VERSION:
             raise SchemaTooNew(
                 f"the tables of the store were changed by another allcores while this one had them open (their version"

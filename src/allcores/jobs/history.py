@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from allcores.jobs import schema, statistics
 from allcores.jobs.model import State
 from allcores.jobs.rows import any_text
+from allcores.jobs.statistics import MOST_COUNTED
 
 if TYPE_CHECKING:
     from allcores.jobs.store import JobStore
@@ -83,12 +84,11 @@ def ended(store: JobStore, now: float, span: float, columns: int) -> tuple[list[
     first = (last - columns + 1) * width
     every, bad = [0] * columns, [0] * columns
     with store.reading() as connection:
-        rows = connection.execute(select(table.c.bucket, table.c.state, table.c.n).where(table.c.bucket >= first))
+        # A clock that was set back has ends that lie ahead; what is damaged is no count.
+        bounds = table.c.bucket.between(first, first + columns * width - 1), table.c.n.between(0, MOST_COUNTED)
+        rows = connection.execute(select(table.c.bucket, table.c.state, table.c.n).where(*bounds))
         for bucket, state, number in rows:
             column = (bucket - first) // width
-            # a clock that was set back has ends that lie ahead
-            if not 0 <= column < columns:
-                continue
             every[column] += number
             if state in _BAD:
                 bad[column] += number

@@ -336,6 +336,7 @@ class Counts:
         by_task: Of each task and state; states with none are left out.
         bytes: What arguments, results, errors and result files take.
         delayed: Of the queued ones, those whose time has not come.
+        damaged: Why they are not exact, in words; "": they are.
     """
 
     total: int
@@ -343,6 +344,7 @@ class Counts:
     by_task: Mapping[str, Mapping[State, int]]
     bytes: int = 0
     delayed: int = 0
+    damaged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from allcores.jobs import schema
-from allcores.jobs.reading import among
+from allcores.jobs.reading import among, change_in
 
 if TYPE_CHECKING:
     from allcores.jobs.store_reading import StoreReading
 
-_CHANGE = text("SELECT number FROM allcores_changes")
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
 _RUNNING = text("SELECT sum(n) FROM allcores_counters WHERE state = 'running'")
 _NEXT = text("SELECT min(run_at) FROM allcores_jobs WHERE state = 'queued' AND due = 0")
@@ -56,7 +55,7 @@ class Look:
 def look(store: StoreReading) -> Look:
     """Look. Raises: StoreError."""
     with store.reading() as connection:
-        change = int(connection.execute(_CHANGE).scalar() or 0)
+        change = change_in(connection)
         waiting = frozenset(connection.execute(_WAITING).scalars())
         next_at = connection.execute(_NEXT).scalar()
     next_at = None if next_at is None else float(next_at)
@@ -66,7 +65,7 @@ def look(store: StoreReading) -> Look:
 def change_and_running(store: StoreReading) -> tuple[int, int]:
     """The store's change number, and how many jobs run. Raises: StoreError."""
     with store.reading() as connection:
-        change = int(connection.execute(_CHANGE).scalar() or 0)
+        change = change_in(connection)
         return change, int(connection.execute(_RUNNING).scalar() or 0)
 
 

@@ -13,6 +13,14 @@ from allcores.jobs import schema
 from allcores.jobs.model import Attempt, Job, State
 from allcores.jobs.rows import any_number, any_text, error_from_json, job_from_row
 
+_CHANGE = text("SELECT number FROM allcores_changes")
+
+
+def change_in(connection: Connection) -> int:
+    """The store's change number; 0 where the row is damaged: then nothing can be written, and pages are there still."""
+    found = connection.execute(_CHANGE).scalar()
+    return found if isinstance(found, int) else 0
+
 
 def among(dialect: str, values: Sequence[str] | Sequence[int]) -> Select[Any] | list[Any]:
     """A subquery with the values, for `column.in_(...)`: one statement, however many there are; [] for none."""

@@ -16,7 +16,21 @@ from allcores.jobs.rows import any_text, as_seconds
 SAMPLE = 1_000
 #: seconds by which clocks of other machines may be ahead: what ended later than that, a clock wrote that was wrong
 AHEAD_S = 60.0
+#: what no store reaches: it is no count
+MOST_COUNTED = 2**53
+#: what is said where counters are none
+DAMAGED = "the store's counters of jobs are damaged, and what is no count is left out until a supervisor counts anew"
 _jobs = schema.jobs
+
+
+def is_count(value: object) -> bool:
+    """Whether a counter has a number that it may have."""
+    return type(value) is int and 0 <= value <= MOST_COUNTED
+
+
+def is_size(value: object) -> bool:
+    """Whether a counter has bytes that it may have: where the size of a job is damaged, it is any number."""
+    return isinstance(value, int | float) and abs(value) <= MOST_COUNTED
 
 
 def counts(connection: Connection) -> Counts:
@@ -25,18 +39,23 @@ def counts(connection: Connection) -> Counts:
     by_state: dict[State, int] = dict.fromkeys(State, 0)
     by_task: dict[str, dict[State, int]] = {}
     size = delayed = 0
+    damaged = ""
     for task, word, due, number, taken in connection.execute(
-        select(table.c.task, table.c.state, table.c.due, table.c.n, table.c.bytes).where(table.c.n > 0)
+        select(table.c.task, table.c.state, table.c.due, table.c.n, table.c.bytes).where(table.c.n != 0)
     ).all():
+        if not is_count(number) or not is_size(taken):
+            damaged = DAMAGED
+        if not is_count(number):
+            continue
         # A word that is none is a damaged row, which is shown as quarantined.
         state = State(word) if word in tuple(State) else State.QUARANTINED
         by_state[state] += number
         of_task = by_task.setdefault(any_text(task), {})
         of_task[state] = of_task.get(state, 0) + number
-        size += taken
+        size += int(taken) if is_size(taken) else 0
         if state is State.QUEUED and not due:
             delayed += number
-    return Counts(sum(by_state.values()), by_state, by_task, size, delayed)
+    return Counts(sum(by_state.values()), by_state, by_task, size, delayed, damaged)
 
 
 def count(connection: Connection, wanted: JobFilter) -> int:
@@ -58,7 +77,8 @@ def of_window(connection: Connection, window: float, now: float) -> Statistics:
     first, last = (int(max(0.0, at) // schema.BUCKET_S) for at in (now - window, now + AHEAD_S))
     ends = connection.execute(
         select(table.c.state, func.sum(table.c.n))
-        .where(table.c.bucket > first, table.c.bucket <= last)
+        # What is damaged is no count.
+        .where(table.c.bucket > first, table.c.bucket <= last, table.c.n.between(0, MOST_COUNTED))
         .group_by(table.c.state)
     ).all()
     finished = {State(word): int(number) for word, number in ends if word in tuple(State)}

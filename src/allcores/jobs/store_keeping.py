@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allcores.formatting import counted, seconds_text
-from allcores.jobs import actions, believed_time, checkpoints, queries, untold
+from allcores.jobs import actions, believed_time, checkpoints, queries, recounting, untold
 from allcores.jobs.believed_time import BelievedTime
 from allcores.jobs.database import Database
 from allcores.jobs.opening import RESULTS
@@ -47,6 +47,8 @@ class StoreKeeping(StoreActions):
     def maintain(self, retention: Retention = Retention(), *, seconds: float = 1.0) -> Swept:  # noqa: B008 (frozen)
         """Remove what is not to be kept, and move SQLite's log into its file; to be called every minute or so.
 
+        Counters that cannot be right are mended before.
+
         No transaction of it takes longer than some 20 ms, however much there is to remove. What was removed is in the
         audit, once all is. A clock that was set ahead removes nothing by its age before supervisors have run with it
         for as long as that age, or a day.
@@ -56,6 +58,7 @@ class StoreKeeping(StoreActions):
             seconds: For how long at most; what is left is removed by the next call.
         """
         self._check_supervisor()
+        self._count_anew()
         now = time.time() if retention.age is None else self._believed_time(retention.age)
         swept = sweep(self._commits, self.folder / RESULTS, retention, seconds, now, self._portion)
         self._portion = swept.portion
@@ -67,6 +70,14 @@ class StoreKeeping(StoreActions):
             checkpoints.checkpoint(self._database, self.folder)
             self._moved_at = self._last_change
         return swept
+
+    def _count_anew(self) -> None:
+        """Count jobs, if counters cannot be right: what they do not have is not claimed."""
+        with self.reading() as connection:
+            found = recounting.damage(connection)
+        if found:
+            self._commits.run(recounting.recount, None)
+            log.warning("%s in the store %s: all jobs were counted anew", found, self._database.location.name)
 
     def _believed_time(self, age: float) -> float:
         """How late it is for what is removed at that age, seconds since 1970."""

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from allcores.jobs import actions, filters, schema, statistics
 from allcores.jobs.database import Database
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Attempt, AuditRow, Counts, Job, JobFilter, JobPage, Snapshot, Statistics
-from allcores.jobs.reading import attempts_of, jobs_where
+from allcores.jobs.reading import attempts_of, change_in, jobs_where
 from allcores.jobs.rows import check_whole
 from allcores.system.forks import renew_in_children
 
@@ -130,7 +130,7 @@ class StoreReading:
         """
         before = self._last_change
         with self._database.reading() as connection:
-            number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
+            number = change_in(connection)
         with self._condition:
             # What this process had heard of before it read is undone where that is less, and waits for nobody.
             if number > self._last_change or number < before <= self._last_change:
@@ -175,7 +175,7 @@ class StoreReading:
         """
         filter = filters.checked(filter)
         with self._database.reading() as connection:
-            number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
+            number = change_in(connection)
             walk = filters.Walk(connection, self._database.dialect, filter)
             if walk.rest is None and filter.tag is None:
                 # What counters know need not be counted.

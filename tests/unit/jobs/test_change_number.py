@@ -7,11 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from tests.process.waiting import PATIENCE_S
 
 from allcores.jobs import untold
 from allcores.jobs.model import Submission
+from allcores.jobs.reading import change_in
 from allcores.jobs.store import JobStore
 from allcores.jobs.store_side import StoreSide
 from allcores.jobs.webhooks import WebhookDuty
@@ -71,13 +72,13 @@ def test_what_is_read_late_sets_nothing_back(store: JobStore, monkeypatch: pytes
     change = submitted(store)
     once = [lambda: store.submit("f", {})]
 
-    class Late(int):
-        def __new__(cls, value: int) -> Late:
-            if once:
-                once.pop()()
-            return super().__new__(cls, value)
+    def late(connection: Connection) -> int:
+        number = change_in(connection)
+        if once:
+            once.pop()()
+        return number
 
-    monkeypatch.setattr("allcores.jobs.store_reading.int", Late, raising=False)
+    monkeypatch.setattr("allcores.jobs.store_reading.change_in", late)
     assert store.change_number() == change
     assert store.last_change == change + 1
 
