@@ -194,7 +194,8 @@ class Link:
         self.heard_ns = now
         if self._late is not None and serial >= self._late:
             self._late = None
-        self._early[reply.serial] = reply
+        if reply.serial > self._read:  # or it came twice
+            self._early[reply.serial] = reply
         found: list[Reply] = []
         while (following := self._early.pop(self._read + 1, None)) is not None:
             self._read += 1

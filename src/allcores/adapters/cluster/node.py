@@ -31,7 +31,12 @@ ORDER_S = 40.0
 #: What ends within this time goes with the same reply, seconds.
 LINGER_S = 0.002
 
+#: So many keys of pools that have ended are remembered: a request for one of them may still be on its way.
+MOST_OVER = 4096
+
 _nodes: dict[str, Node] = {}
+#: keys of pools that have ended, the last at the end
+_over: dict[str, None] = {}
 _lock = threading.Lock()
 
 
@@ -40,13 +45,19 @@ def exchange(data: bytes) -> bytes:
     request: Request = pickle.loads(data)
     with _lock:
         node = _nodes.get(request.key)
-        if node is None and request.opening is not None:
+        # The end may have overtaken the first request: nobody would end what that one makes.
+        if node is None and request.opening is not None and not request.ends and request.key not in _over:
             node = _nodes[request.key] = Node(request.key, request.opening)
-            threading.Thread(target=_watch, name="allcores-lease", daemon=True).start()
-    reply = Reply(0, False, None, 0, 0, []) if node is None else node.exchange(request)
+            threading.Thread(target=_watch, args=(node,), name="allcores-lease", daemon=True).start()
+    reply = _nothing() if node is None else node.exchange(request)
     if request.ends:
         _end(request.key)
     return pickle.dumps(reply)
+
+
+def _nothing() -> Reply:
+    """There is no pool of that key here, or not as the request takes it to be."""
+    return Reply(0, False, None, 0, 0, [])
 
 
 def versions() -> tuple[str, str]:
@@ -69,12 +80,15 @@ def _check_versions(opening: Opening) -> None:
 def _end(key: str) -> None:
     with _lock:
         node = _nodes.pop(key, None)
+        _over[key] = None
+        if len(_over) > MOST_OVER:
+            del _over[next(iter(_over))]
     if node is not None:
         node.close()
 
 
-def _watch() -> None:
-    """End pools that nobody asks for any more. One thread for each, which ends with it.
+def _watch(node: Node) -> None:
+    """End a pool that nobody asks for any more. One thread for each, which ends with it.
 
     Where this process was stopped, or its machine, nobody could ask: that time does not count.
     """
@@ -82,15 +96,15 @@ def _watch() -> None:
     asleep_s = 0.0
     while True:
         with _lock:
-            now = monotonic()
-            still_s = looks.late_ns(int(now * 1e9), int(asleep_s * 1e9)) / 1e9
-            for node in _nodes.values():
-                node.heard_s = min(now, node.heard_s + still_s)
-            late = [key for key, node in _nodes.items() if now - node.heard_s > LEASE_S]
-            if not _nodes:
+            if _nodes.get(node.key) is not node:
                 return
-        for key in late:
-            _end(key)
+        now = monotonic()
+        still_s = looks.late_ns(int(now * 1e9), int(asleep_s * 1e9)) / 1e9
+        if still_s:
+            node.heard_s = min(now, node.heard_s + still_s)
+        if now - node.heard_s > LEASE_S:
+            _end(node.key)
+            return
         asleep_s = LEASE_S / 10
         _ended.wait(asleep_s)
 
@@ -105,7 +119,8 @@ class Node:
         self.key = key
         self.heard_s = monotonic()
         self._changed = threading.Condition()
-        self._serial = 0
+        #: the last request that was carried out, and the last that was begun with
+        self._serial = self._begun = 0
         self._replied = 0
         self._results: list[NodeResults] = []
         #: something is to be told at once
@@ -135,15 +150,20 @@ class Node:
         self.heard_s = monotonic()
         if not self._in_turn(request):
             # What this one builds on, a function or what is shared, may have come with the one that is missing.
-            return Reply(0, False, None, 0, 0, [])
+            return _nothing()
+        is_new = self._is_new(request)
         try:
-            if not request.ends:
+            if is_new and not request.ends:
                 self._carry_out(request)
+        except Exception:
+            if not self._closed:  # meanwhile: then it cannot be carried out
+                raise
         finally:
-            with self._changed:
-                # The next one's turn; and whoever waits with an earlier request replies now.
-                self._serial = max(self._serial, request.serial)
-                self._changed.notify_all()
+            if is_new:
+                with self._changed:
+                    # The next one's turn; and whoever waits with an earlier request replies now.
+                    self._serial = max(self._serial, request.serial)
+                    self._changed.notify_all()
         waits = request.hold and not request.ends
         if waits:
             self._wait(request.serial)
@@ -152,7 +172,15 @@ class Node:
             if waits and self._urgent and self._work is not None and self._work.holds:
                 # A reply costs more than this: what ends meanwhile goes with it.
                 self._changed.wait_for(lambda: not self._work or not self._work.holds, LINGER_S)
-            return self._reply()
+            # What was closed has failed all that it held, and that is nobody's outcome: others do it.
+            return _nothing() if self._closed else self._reply()
+
+    def _is_new(self, request: Request) -> bool:
+        """Whether it has not come before: a cluster may deliver one twice."""
+        with self._changed:
+            is_new = request.serial > self._begun
+            self._begun = max(self._begun, request.serial)
+            return is_new
 
     def _in_turn(self, request: Request) -> bool:
         """Wait until those before it are carried out; False if one of them is missing."""
