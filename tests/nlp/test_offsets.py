@@ -186,3 +186,27 @@ def test_a_long_run_of_spaces_takes_a_time_that_grows_with_it() -> None:
 )
 def test_white_space_becomes_one_sign(text: str, result: str) -> None:
     assert normalised(text, PLAIN)["text_norm"] == result
+
+
+#: each letter of ASCII, more often those with a meaning for HTML or a terminal
+_ASCII = st.text(st.one_of(st.characters(max_codepoint=127), st.sampled_from("&;#<>[m\x1b\r\n\t \f")), max_size=60)
+
+
+@given(st.one_of(_ASCII, st.text(max_size=20)))
+def test_a_text_that_is_not_given_to_ftfy_stays_as_ftfy_leaves_it(text: str) -> None:
+    """As it takes its time for each line, and most messages have nothing to repair."""
+    assert NORMALISER._steps(text)[1] == NORMALISER.ftfy.fix_text(well_formed(text), NORMALISER.config)
+
+
+def test_ftfy_is_asked_where_there_is_something_to_repair_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def noted(text: str, config: object) -> str:
+        asked.append(text)
+        return text
+
+    monkeypatch.setattr(NORMALISER.ftfy, "fix_text", noted)
+    plain = "".join(map(chr, range(32, 127))).replace("&", "") + "\t\n\f" * 1_000
+    for text in (plain, "a&amp;b", "caf\u00e9", "a\rb", "\x1b[1mbold", "\x7f", plain + "\u2019"):
+        NORMALISER._steps(text)
+    assert asked == ["a&amp;b", "caf\u00e9", "a\rb", "\x1b[1mbold", "\x7f", plain + "\u2019"]

@@ -31,6 +31,9 @@ _SPACES = re.compile(r"\s{2,}|[^\S \n]")
 _LINE_END = re.compile(r"[\n\r\x0b\x0c\x85\u2028\u2029]")
 _CARRIAGE = re.compile(r"\r\n?")
 _ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
+#: Without one of these ftfy leaves a text as it is, though it looks at each of its lines: letters that are not ASCII,
+#: controls, and what begins an entity.
+_REPAIRABLE = re.compile(r"[^\t\n\f -%'-~]")
 #: where normal forms change anything: letters that are not ASCII, and what stands before them, which may be joined
 _NOT_ASCII = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
 
@@ -58,7 +61,7 @@ class Normaliser:
     def _steps(self, text: str) -> tuple[str, str, str, str]:
         """The text as it can be written, repaired, in its normal form, and with its white space as it is to be."""
         whole = fixed = well_formed(text)
-        if self.ftfy is not None:
+        if self.ftfy is not None and _REPAIRABLE.search(whole):
             fixed = self.ftfy.fix_text(whole, self.config)
         formed = fixed
         if self.form != "none" and not fixed.isascii():
