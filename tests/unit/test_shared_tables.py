@@ -19,6 +19,7 @@ SHARED = {
     "backends/threads.py": {"_workers", "_gone"},
     "adapters/cluster/node_work.py": {"_runs", "_threads"},
     "pool/executor_calls.py": {"pending", "maps", "entering"},
+    "backends/processes/templates.py": {"_open"},
     "pool/driver.py": {"_drivers"},
     "pool/submitted_calls.py": {"waiting"},
     "adapters/pool_work.py": {"maps", "calls"},

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from allcores.backends.base import WorkerInit
+from allcores.backends.base import Host, WorkerInit
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import BatchError, SetupError, TaskExited, again
 from allcores.outcome import Failure, Kind
@@ -52,6 +52,7 @@ class InProcessBackend:
     node_cores = node_count = 0
     memory_gauge: Callable[[], tuple[int, int] | None] | None = None
     sleeps_until: int | None = None
+    _host: Host | None = None
     _parent_memory: ParentMemory | None = None
     _parent_memory_closed = False
 
@@ -63,10 +64,13 @@ class InProcessBackend:
 
     def parent_memory(self, *, create: bool = True) -> ParentMemory | None:
         """See Backend."""
-        if self._parent_memory is None and create:
+        if self._parent_memory is None and create and self._host is not None:
             from allcores.shared_memory import parent_side as parent_memory
 
-            self._parent_memory = parent_memory.alone()
+            with self._host.lock:
+                # Another thread may be making it just now, or closing the pool.
+                if self._parent_memory is None and not self._parent_memory_closed:
+                    self._parent_memory = parent_memory.alone()
         return self._parent_memory
 
     def forget_function(self, number: int) -> None:
@@ -86,8 +90,10 @@ class InProcessBackend:
 
     def close_parent_memory(self) -> None:
         """Let go of what holds the shared memory, if there is any. Once: the number may be of another file by then."""
-        if self._parent_memory is not None and not self._parent_memory_closed:
-            self._parent_memory_closed = True
+        assert self._host is not None
+        with self._host.lock:
+            closed, self._parent_memory_closed = self._parent_memory_closed, True
+        if self._parent_memory is not None and not closed:
             self._parent_memory.close_alone()
 
 

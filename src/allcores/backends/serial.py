@@ -242,7 +242,10 @@ class SerialBackend(InProcessBackend):
 
     def close(self) -> None:
         self.close_parent_memory()
-        in_process_worker, self._in_process_worker = self._in_process_worker, None
+        assert self._host is not None
+        with self._host.lock:
+            # Two threads may be closing it, of which one tears down.
+            in_process_worker, self._in_process_worker = self._in_process_worker, None
         if in_process_worker is not None and self._is_set_up:
             in_process_worker.tear_down()
         # This object and its host refer to each other; what the program has handed over is not to wait for that.

@@ -19,6 +19,7 @@ queues until `Driver.lock` is released.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -288,7 +289,7 @@ class Driver:
 
     def remove_observer(self, observer: Observer) -> None:
         """Tell it nothing more."""
-        if observer in self._notifier.observers:
+        with contextlib.suppress(ValueError):  # it has raised, and was dropped
             self._notifier.observers.remove(observer)
 
     def notify_observers(self, event: PoolEvent, map_state: MapState | None = None) -> None:
@@ -571,10 +572,11 @@ class Driver:
             with self.lock:
                 self.scheduler.forget_all()
             self.functions.clear()
-        if self._notifier.observers and not self._ended:
-            self._ended = True
+        if self._notifier.observers:
             with self.lock:
-                told = self._notifier.queue((PoolEnded(self.name),))
+                # Two threads may be closing it.
+                told = 0 if self._ended else self._notifier.queue((PoolEnded(self.name),))
+                self._ended = True
             self.notify()
             self._notifier.wait_told(told)
 

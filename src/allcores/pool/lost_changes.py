@@ -46,7 +46,10 @@ class LostChanges:
         """Warn, at the line of the program that reads results; on its thread, without locks."""
         names: dict[tuple[str, bool], list[str]] = {}
         while self.untold:
-            function, name, drawn = self.untold.popleft()
+            try:
+                function, name, drawn = self.untold.popleft()
+            except IndexError:  # another thread was quicker
+                break
             names.setdefault((function, drawn), []).append(name)
         for (function, drawn), changed in names.items():
             what = " and ".join(f"'{name}'" for name in changed)

@@ -130,5 +130,6 @@ class Sharing:
             )
         parent_memory = self._driver.backend.parent_memory()
         if parent_memory is None:
+            self._driver.check_open()  # another thread may have closed it meanwhile
             raise NotSupported(f"{what}() needs memory without a name (memfd), which this system does not have.")
         return parent_memory

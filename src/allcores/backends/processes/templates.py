@@ -235,7 +235,7 @@ def current() -> SharedTemplate | None:
 
 def in_use() -> list[SharedTemplate]:
     """Those that pools use: more than one where a pool cannot take another one's (see `_preparation`)."""
-    return [template for template in _open if template.users]
+    return [template for template in list(_open) if template.users]
 
 
 def shutdown() -> None:
@@ -282,7 +282,7 @@ def _preparation() -> object:
 def _after_fork() -> None:
     global _current
     _current = None
-    for template in _open:
+    for template in list(_open):
         template.abandon()
     _open.clear()
 

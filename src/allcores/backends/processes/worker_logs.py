@@ -44,6 +44,8 @@ class WorkerLogReceiver:
         #: an entry for each of them; False is the end
         self._entries: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: whoever takes it out begins the thread: several threads read from workers' pipes
+        self._unbegun = [True]
         #: a thread has waited in vain: no other does before all is handled
         self._behind = False
         self._dropped = 0
@@ -79,13 +81,23 @@ class WorkerLogReceiver:
             return
         self.unhandled.append((worker, kind, body))
         self._entries.put(True)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"allcores-logs-{self._name}", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # the program ends, and no thread can be had: said here, before it is lost
-                self._entries.put(False)
-                self._run()
+        if self._unbegun:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin the thread, unless another one does so just now."""
+        try:
+            self._unbegun.pop()
+        except IndexError:
+            return
+        self._thread = threading.Thread(target=self._run, name=f"allcores-logs-{self._name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the program ends, and no thread can be had: said here, before it is lost
+            self._entries.put(False)
+            self._run()
+            self._thread = None
+            self._unbegun.append(True)
 
     def settle(self, seconds: float) -> None:
         """Wait until everything that was taken so far is handled.
