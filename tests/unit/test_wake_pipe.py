@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
+from pathlib import Path
+
+import pytest
 
 from allcores.system.wake_pipe import WakePipe
 
@@ -44,3 +48,33 @@ def test_what_is_closed_may_be_woken_and_closed() -> None:
     wake_pipe.wake()
     wake_pipe.close()
     assert wake_pipe.reads == -1
+
+
+def test_what_wakes_it_as_it_is_closed_writes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread closes it, and opens a file, between the look at the number and the use of it."""
+    wake_pipe, opened = WakePipe(), list[int]()
+    write = os.write
+
+    def paused_write(descriptor: int, data: bytes) -> int:
+        wake_pipe.close()
+        opened.extend(os.open(tmp_path / str(number), os.O_WRONLY | os.O_CREAT) for number in range(4))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", paused_write)
+    wake_pipe.wake()
+    monkeypatch.undo()
+    for descriptor in opened:
+        os.close(descriptor)
+    assert opened
+    assert not any(each.stat().st_size for each in tmp_path.iterdir())
+
+
+def test_both_ends_are_closed() -> None:
+    before = os.listdir("/dev/fd")
+    wake_pipe = WakePipe()
+    wake_pipe.wake()
+    wake_pipe.close()
+    wake_pipe.close()
+    assert os.listdir("/dev/fd") == before
