@@ -88,6 +88,14 @@ def after_crash(claim: Claim, error: JobError, policy: Policy, now: float) -> Fi
     return Finished(State.QUEUED, error=error, crashed=True, retry_at=at, note=note)
 
 
+def after_giving_back(claim: Claim, policy: Policy, now: float) -> Finished:
+    """It began as it was given back to the queue, and was ended for that, or has died: nobody knows which."""
+    message = "it began in the moment in which it was given back to the queue, as those before it took long"
+    return after_crash(
+        claim, JobError("WorkerLost", f"{message}; its process was ended", cause="given back"), policy, now
+    )
+
+
 def lost(error: WorkerLost) -> JobError:
     """What is told of a worker's death: its cause, in words."""
     return death(error.signal, error.exitcode, error.peak_memory, str(error), error.stack or "")

@@ -48,6 +48,7 @@ class PlainCall:
 
     Attributes:
         claim: The job.
+        pool: That was given it.
         future: Of its call.
         timeout: Seconds that it may take.
         begun: When it was handed to the pool, by the monotonic clock.
@@ -55,11 +56,13 @@ class PlainCall:
         ending: Processes that have to be gone for that.
         below: What its worker had started when that was looked at last.
         met: A worker may have begun it by the time its end was asked for.
+        ran: A worker was seen to run it when its end had been asked for.
         searched: All that it started was looked for, now that its worker is gone.
         told_pid: The process that the store knows of.
     """
 
     claim: Claim
+    pool: Pool
     future: Future[Any]
     timeout: float | None
     begun: float
@@ -67,6 +70,7 @@ class PlainCall:
     ending: set[int] = field(default_factory=set)
     below: set[descendants.Process] = field(default_factory=set)
     met: bool = False
+    ran: bool = False
     searched: bool = False
     told_pid: int | None = None
 
@@ -162,7 +166,7 @@ class PoolSide:
             raise PoolTrouble(str(error)) from error
         begun = time.monotonic()
         for (claim, timeout), future in zip(attempts, futures, strict=True):
-            call = PlainCall(claim, future, timeout, begun)
+            call = PlainCall(claim, self._pool, future, timeout, begun)
             self.calls[claim.job.id] = call
             future.add_done_callback(partial(self._ended, call))
 
@@ -178,6 +182,10 @@ class PoolSide:
                 continue
             del self.calls[call.claim.job.id]
             self._long = False
+            if call.future.cancelled():
+                # By the end of a pool that broke: another call has told of it.
+                yield call, PoolTrouble("its pool was closed")
+                continue
             error = call.future.exception()
             if error is None or isinstance(error, plain_call.TaskFailed):
                 answer = Answer(*(call.future.result() if error is None else error.args[0]))
@@ -188,7 +196,7 @@ class PoolSide:
                 self._kill_rest(call)
                 yield call, error
             elif isinstance(error, (BrokenPool, PoolClosed, SetupError, InternalError)):
-                if self._pool is not None:
+                if self._pool is call.pool:
                     self.broke(error)
                 yield call, PoolTrouble(str(error))
             else:
@@ -214,8 +222,11 @@ class PoolSide:
         if not call.future.cancel():
             call.ending_for = None
             return False
-        if before is not None:
-            call.ending.add(before[0])
+        # Again: it may have begun in between.
+        place = before or self.where().get(job)
+        if place is not None:
+            call.ran = True
+            call.ending.add(place[0])
         if self._pool is not None:
             # One that began in this moment is among those that are being ended.
             call.ending |= {each.pid for each in self._pool.worker_status() if each.pid and each.state == "ending"}
@@ -234,7 +245,7 @@ class PoolSide:
             job = call.claim.job.id
             place = where.get(job)
             if place is not None:
-                call.met = True
+                call.met = call.ran = True
                 call.ending.add(place)
             # A worker that had done with it in the moment of the cancel is not ended for it, and lives on.
             call.ending = {

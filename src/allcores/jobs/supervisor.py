@@ -274,6 +274,8 @@ class Supervisor:
         for call in self._pool.gone():
             if call.ending_for == "cancel":
                 self._store_side.end(call.claim, decisions.after_cancel())
+            elif call.ending_for == "ahead" and call.ran:
+                self._store_side.end(call.claim, decisions.after_giving_back(call.claim, self._policy, wall))
             else:
                 self._store_side.release(call.claim)
         for ended in self._processes.ended():

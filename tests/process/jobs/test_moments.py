@@ -11,10 +11,10 @@ import pytest
 from tests.process.jobs.conftest import PATIENCE_S, PROGRAM, TASKS, Running, lines, until
 from tests.process.warm import Interpreter
 
-from allcores import Limits
+from allcores import BrokenPool, Limits
 from allcores.jobs import Job, Queue, State, health
 from allcores.jobs.model import Claim
-from allcores.jobs.pool_side import PoolSide, is_alive
+from allcores.jobs.pool_side import PoolSide, PoolTrouble, is_alive
 
 
 def killed_at(point: str, queue: Queue, tmp_path: Path, interpreter: Interpreter) -> str:
@@ -95,6 +95,24 @@ def test_a_job_that_comes_to_its_end_as_it_is_cancelled(tmp_path: Path) -> None:
         (call,) = until(side.gone, "the end of the attempt")
         assert (call.claim.job.id, call.ending_for, side.calls) == (job.id, "cancel", {})
         assert is_alive(int(pid))
+    finally:
+        side.close()
+
+
+def test_calls_of_a_pool_that_broke_are_given_back_whenever_they_hear_of_it(tmp_path: Path) -> None:
+    """The first one that has failed closes the pool, and the others are cancelled by that: the supervisor goes on."""
+    side = PoolSide(1, (TASKS,), str(tmp_path), Limits(), lambda: None)
+    try:
+        jobs = [
+            Job(name * 32, number, "hold", {"path": str(tmp_path / "go")}, State.RUNNING)
+            for number, name in enumerate("ab")
+        ]
+        side.begin([(Claim(job, 1, "token"), None) for job in jobs])
+        until(lambda: lines(tmp_path / "go.pids"))
+        side.broke(BrokenPool("workers cannot start"))
+        found = list(side.ended())
+        assert {call.claim.job.id for call, _ in found} == {job.id for job in jobs} and side.calls == {}
+        assert all(isinstance(outcome, PoolTrouble) for _, outcome in found)
     finally:
         side.close()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
 
 from allcores.jobs import JobFilter, State
+from allcores.jobs.pool_side import PoolSide
 
 
 def learn_that_jobs_are_short(running: Running) -> None:
@@ -56,6 +58,35 @@ def test_what_was_claimed_ahead_and_waits_behind_long_jobs_is_given_back(running
         assert began is not None and job.started is not None
         assert job.id in first or job.started >= began
     assert len(lines(f"{path}.pids")) == 30, "each began once"
+
+
+def test_what_begins_in_the_moment_in_which_it_is_given_back_has_crashed(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have done something, and it may have ended its process itself: that it runs again is told, and bounded."""
+    ended = PoolSide.end
+    given_back: list[str] = []
+
+    def overtaken(side: PoolSide, where: dict[str, tuple[int, float]]) -> list[str]:
+        found = [job for job in side.calls if job in where and job not in given_back]
+        given_back.extend(found)
+        return found
+
+    def end(side: PoolSide, job: str, why: str) -> bool:
+        if why == "ahead":
+            seen = [side.where(), {}]
+            monkeypatch.setattr(side, "where", lambda: seen.pop() if seen else PoolSide.where(side))
+        return ended(side, job, why)
+
+    monkeypatch.setattr(PoolSide, "overtaken", overtaken)
+    monkeypatch.setattr(PoolSide, "end", end)
+    (job_id,) = at_work(running, tmp_path / "t", 1)
+    until(lambda: len(lines(tmp_path / "t.pids")) == 2, "its second attempt")
+    (tmp_path / "t").touch()
+    job = running.queue.wait(job_id, PATIENCE_S)
+    assert given_back == [job_id] and (job.result, job.attempts, job.crashes) == ("held", 1, 1)
+    (first,) = running.store.attempts(job_id)
+    assert first.error is not None and (first.crashed, first.error.cause) == (True, "given back")
 
 
 def test_one_job_runs_beside_a_map_on_all_cores_and_no_more(tmp_path: Path) -> None:
