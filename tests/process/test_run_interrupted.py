@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 import allcores
+from allcores.runs import writer
 
 REAL_CUT, REAL_START = os.ftruncate, threading.Thread.start
+REAL_WRITE, REAL_JOIN = os.pwrite, threading.Thread.join
 
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -55,3 +60,48 @@ def test_while_its_thread_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     begun[0].join(120.0)
     assert not begun[0].is_alive()
     assert run().ok == 10
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_while_the_last_commit_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stuck: bool) -> None:
+    """It goes on, so nothing of the run is let go of before: its descriptor may be another file's by then.
+
+    Args:
+        stuck: The disk takes nothing for longer than that is waited for.
+    """
+    writing, may = threading.Event(), threading.Event()
+    if stuck:
+        monkeypatch.setattr(writer, "LET_GO_S", 0.0)
+    journals: list[threading.Thread] = []
+
+    def slow(descriptor: int, data: Any, place: int) -> int:
+        writing.set()
+        assert may.wait(PATIENCE_S)
+        return REAL_WRITE(descriptor, data, place)
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "allcores-journal" and timeout is None:
+            assert writing.wait(PATIENCE_S)
+            journals.append(thread)
+            raise KeyboardInterrupt
+        if thread.name == "allcores-journal" and not stuck:
+            may.set()
+        REAL_JOIN(thread, timeout)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    others = [open(tmp_path / f"other{number}", "w+b") for number in range(20)]  # noqa: SIM115
+    if stuck:
+        with pytest.raises(allcores.RunInUse):
+            run()
+    may.set()
+    REAL_JOIN(journals[0], PATIENCE_S)
+    assert not journals[0].is_alive()
+    for each in others:
+        assert each.read() == b""
+        each.close()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run().resumed == 10

@@ -55,6 +55,8 @@ class RunSession:
         self._journal = journal
         self._identity = work.identity(journal.key)
         self._stack = contextlib.ExitStack()
+        #: what commits, or did so last
+        self._writer: Writer | None = None
         self._accepted = False
         #: this session has begun a round of its own, or need not
         self._fresh = False
@@ -80,8 +82,14 @@ class RunSession:
         self.close()
 
     def close(self) -> None:
-        """Let go of the run. Idempotent."""
-        self._stack.close()
+        """Let go of the run. Idempotent.
+
+        Where Ctrl-C has ended the wait for a commit, not before that is over: it would write to what is another's then.
+        """
+        if self._writer is None:
+            self._stack.close()
+        else:
+            self._writer.at_end(self._stack.close)
 
     @property
     def run_row(self) -> RunRow:
@@ -279,7 +287,7 @@ class RunSession:
             remaining = kind(self._work.source, settled, wanted=wanted, guard=guarded)
             if isinstance(remaining, RemainingByCount) and total is not None:
                 remaining.count = max(0, total - settled.count)
-        writer = Writer(
+        writer = self._writer = Writer(
             self._run_index,
             self._log,
             self._settled,

@@ -54,6 +54,8 @@ SMALL_ITEM = 1_000
 STUCK_S = 600.0
 #: seconds between two looks whether there is room
 LOOK_S = 1.0
+#: seconds for which whoever lets go of a run waits for a commit that goes on, where Ctrl-C has ended the wait for it
+LET_GO_S = 10.0
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -104,6 +106,9 @@ class Writer:
         self._stop: Callable[[], object] | None = None
         #: why nothing more is written
         self.error: JournalError | None = None
+        #: the thread does nothing more; what whoever comes first after that is to call
+        self._over = False
+        self._then: deque[Callable[[], object]] = deque()
         self._thread = threading.Thread(target=self._work, name="allcores-journal", daemon=True)
         try:
             self._thread.start()
@@ -158,6 +163,22 @@ class Writer:
         if self.error is not None:
             raise self.error
 
+    def at_end(self, then: Callable[[], object]) -> None:
+        """Call `then` once the thread does nothing more: soon, and here; else it does so itself."""
+        self._then.append(then)
+        self._closing = True
+        self._wake.set()
+        try:
+            self._thread.join(LET_GO_S)
+        finally:
+            if self._over:
+                self._call_then()
+
+    def _call_then(self) -> None:
+        while self._then:
+            with contextlib.suppress(IndexError):  # the other thread was quicker
+                self._then.popleft()()
+
     def _wait_for_room(self) -> None:
         left = STUCK_S
         while len(self._waiting) >= MOST_WAITING or self._characters >= MOST_CHARACTERS:
@@ -174,6 +195,13 @@ class Writer:
     # --- the thread's side ---
 
     def _work(self) -> None:
+        try:
+            self._keep_committing()
+        finally:
+            self._over = True
+            self._call_then()
+
+    def _keep_committing(self) -> None:
         while True:
             self._wake.wait(self._commit_s)
             self._wake.clear()
