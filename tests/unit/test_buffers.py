@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,3 +288,34 @@ def test_what_comes_out_is_what_went_in(value: object) -> None:
     finally:
         ends.arena.close()
         os.close(ends.descriptor)
+
+
+@pytest.mark.parametrize("step", ["pwrite", "map_memory"])
+def test_a_file_that_gets_our_number_meanwhile_is_not_written_to(
+    step: str, ends: Ends, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another thread may close the pool, and a third one open a file, between two steps of ours."""
+    module = os if step == "pwrite" else posix
+    real, other = getattr(module, step), os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    kept = os.dup(ends.descriptor)
+
+    def later(*arguments: Any) -> Any:
+        os.dup2(other, ends.descriptor)
+        return real(*arguments)
+
+    monkeypatch.setattr("allcores.shared_memory.arena.PIECE", 1_000)
+    monkeypatch.setattr(module, step, later)
+    value = np.arange(10_000)
+    if step == "map_memory":
+        monkeypatch.undo()
+        packed = ends.pack(value)
+        monkeypatch.setattr(module, step, later)
+    else:
+        packed = ends.pack(value)
+        os.dup2(kept, ends.descriptor)
+    found = ends.decoder.loads(packed.data)
+    np.testing.assert_equal(found, value)
+    assert os.fstat(other).st_size == 0
+    os.dup2(kept, ends.descriptor)
+    os.close(kept)
+    os.close(other)

@@ -18,7 +18,7 @@ from allcores.system import deferral, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
     from weakref import ref
 
@@ -123,11 +123,23 @@ class Arena:
         elsewhere = self._elsewhere
         return self.descriptor if elsewhere is None or offset < RANGE - SPAN else elsewhere
 
-    def _check(self, descriptor: int) -> int:
-        """A task may close our descriptor, and its number be given to a file of its own."""
-        if os.fstat(descriptor).st_ino != self._files[descriptor]:
-            raise OSError(f"descriptor {descriptor} of the shared memory was closed by a task")
-        return descriptor
+    @contextlib.contextmanager
+    def _held(self, descriptor: int) -> Iterator[int]:
+        """A copy of our descriptor, for the block alone.
+
+        A task may close ours, and the end of the pool does, on whichever thread: its number may be another file's at
+        any moment, also between two of our steps.
+
+        Raises:
+            OSError: It was closed.
+        """
+        held = os.dup(descriptor)
+        try:
+            if os.fstat(held).st_ino != self._files[descriptor]:
+                raise OSError(f"descriptor {descriptor} of the shared memory was closed by a task")
+            yield held
+        finally:
+            os.close(held)
 
     def _map(self, block: Block) -> _Mapping:
         """The memory of a block, mapped once. Raises OSError where the system refuses."""
@@ -137,8 +149,8 @@ class Arena:
                 while len(self._maps) >= MOST_MAPPED:
                     # Views keep what they need mapped by themselves.
                     del self._maps[next(iter(self._maps))]
-                descriptor = self._check(self.descriptor_of(block.offset))
-                known = self._maps[block] = _Mapping(descriptor, block, mmap.MAP_SHARED)
+                with self._held(self.descriptor_of(block.offset)) as descriptor:
+                    known = self._maps[block] = _Mapping(descriptor, block, mmap.MAP_SHARED)
             return known
 
     def view(self, block: Block, died: Callable[[], None], *, private: bool = False) -> memoryview:
@@ -163,8 +175,8 @@ class Arena:
             kept = self._private.pop(block, None)
         if kept is not None:
             return kept
-        descriptor = self._check(self.descriptor_of(block.offset))
-        return _Mapping(descriptor, block, mmap.MAP_PRIVATE)
+        with self._held(self.descriptor_of(block.offset)) as descriptor:
+            return _Mapping(descriptor, block, mmap.MAP_PRIVATE)
 
     def _keep(self, block: Block, mapping: _Mapping, died: Callable[[], None]) -> None:
         """Nothing refers to a private mapping any more: the same block may be asked for again.
@@ -210,12 +222,12 @@ class Arena:
                 part = data[start : start + PIECE]
                 target[position + start : position + start + len(part)] = part
             return
-        self._check(self.descriptor)
         at = block.offset + position
-        while len(data):
-            written = os.pwrite(self.descriptor, data[: PIECE * 8], at)
-            data = data[written:]
-            at += written
+        with self._held(self.descriptor) as descriptor:
+            while len(data):
+                written = os.pwrite(descriptor, data[: PIECE * 8], at)
+                data = data[written:]
+                at += written
 
     def taken(self) -> int:
         """Bytes of memory behind the file; 0 once its descriptor is closed, by the end of the pool or by a task.
