@@ -64,3 +64,49 @@ def test_a_map_that_cannot_begin_does_not_keep_the_pool_from_its_end(number: int
     pool.terminate()
     joined.join(PATIENCE_S)
     assert not is_stuck
+
+
+@pytest.mark.parametrize("verb", ["map_async", "imap", "imap of a generator"])
+def test_a_map_that_another_thread_begins_as_the_pool_is_terminated_has_an_end(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that looks after maps may be gone in the moment in which it is told of this one."""
+    pool = Pool(1, context=FORK)
+    assert pool.map_async(square, [1]).get(PATIENCE_S) == [1]
+    opened = Work.open
+    (feeder,) = [each for each in threading.enumerate() if each.name == "allcores-pool-feeder"]
+
+    def open_late(self: Work, made: Any, start: Any) -> Any:
+        other = threading.Thread(target=pool.terminate)
+        other.start()
+        other.join(PATIENCE_S)
+        feeder.join(PATIENCE_S)
+        assert not feeder.is_alive()
+        return opened(self, made, start)
+
+    monkeypatch.setattr(Work, "open", open_late)
+    with pytest.raises(allcores.PoolClosed):
+        if verb == "map_async":
+            pool.map_async(square, [1, 2]).get(PATIENCE_S)
+        else:
+            pool.imap(square, [1, 2] if verb == "imap" else (each for each in [1, 2])).next(PATIENCE_S)
+    pool.join()
+
+
+def test_callbacks_are_called_where_no_thread_can_be_had_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "allcores-pool-callbacks":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pool = Pool(1, context=FORK)
+    for number in range(1, 4):
+        pool.apply_async(square, (number,), callback=told.append).wait(PATIENCE_S)
+        assert len(told) == number
+    pool.close()
+    pool.join()
+    assert told == [1, 4, 9]

@@ -207,15 +207,17 @@ class PoolMap:
             self._puller.stop()
         self.driver.end(self.map_state)
         result, self._result = self._result, None
-        if result is not None:
-            if self.driver.backend.unhandled:
-                self.driver.backend.settle_logs(LOGS_S)
-            if self.error is not None:
-                self._values.clear()
-                result.settle(None, as_in_multiprocessing(self.error))
-            else:
-                result.settle(self._values, None)
-        self._work.map_done(self)
+        try:
+            if result is not None:
+                if self.driver.backend.unhandled:
+                    self.driver.backend.settle_logs(LOGS_S)
+                if self.error is not None:
+                    self._values.clear()
+                    result.settle(None, as_in_multiprocessing(self.error))
+                else:
+                    result.settle(self._values, None)
+        finally:
+            self._work.map_done(self)
 
     def fail(self, error: BaseException) -> None:
         """The pool was terminated."""
@@ -311,13 +313,15 @@ class Feeder:
                 self._asked = False
                 return True
             maps = _pool_maps(work)
-            if self._driver.closed and not maps:
-                return False
+            over = self._driver.closed and not maps
             # Expected first, then looked: a puller, which has no lock, tells of items only if it is expected.
             self.bell.expect()
             if any(each.has_work() for each in maps):
                 self.bell.expected = False
                 return True
+        if over:
+            # Another thread may have begun a map before the pool was closed, and not told of it yet.
+            return not work.end_feeder(_pool_maps)
         self.bell.wait(WAIT_S)
         return True
 

@@ -6,7 +6,7 @@ It refers to the engine and not to the pool that the program has, so that one th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -132,15 +132,21 @@ class Work:
             self._due.put(callback)
             if self._over:
                 self._due.put(None)
-            if self._caller is None:
-                self._caller = caller = threading.Thread(
-                    target=_call_all, args=(self, self._due), name="allcores-pool-callbacks", daemon=True
-                )
-                try:
-                    caller.start()
-                except BaseException:
-                    self._caller = None
-                    raise
+            if self._caller is not None:
+                return
+            self._caller = caller = threading.Thread(
+                target=_call_all, args=(self, self._due), name="allcores-pool-callbacks", daemon=True
+            )
+            try:
+                caller.start()
+                return
+            except RuntimeError:  # no thread can be had
+                self._due.put(None)
+            except BaseException:
+                self._caller = None
+                raise
+        # Whoever waits for the callback, or for the pool's end, would wait for ever: it is called here.
+        _call_all(self, self._due)
 
     def calls_end(self) -> bool:
         """The thread for callbacks has come to an end mark: whether nothing is behind that."""
@@ -192,10 +198,23 @@ class Work:
             self.maps.pop(made, None)
             self._idle.notify_all()
 
+    def end_feeder(self, left: Callable[[Work], Sequence[OpenMap]]) -> bool:
+        """The feeder is about to end, with the pool: False if there is work for it, which another thread has begun.
+
+        Args:
+            left: The maps that it looks after.
+        """
+        with self._lock:
+            if left(self):
+                return False
+            self.feeder = None
+            return True
+
     def wake(self) -> None:
         """The feeder is to look again."""
-        if self.feeder is not None:
-            self.feeder.wake()
+        feeder = self.feeder
+        if feeder is not None:
+            feeder.wake()
 
     # --- the end ---
 
