@@ -28,7 +28,7 @@ from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Submitted
 from allcores.jobs.submissions import Prepared, as_submitted, submit
 from allcores.system import forks
-from allcores.system.socket_paths import socket_path
+from allcores.system.socket_paths import identity_of, remove_own, socket_path
 
 log = logging.getLogger("allcores.jobs")
 
@@ -103,6 +103,7 @@ class CommitServer:
             _remove_old(os.path.join(folder, NAME))
             with socket_path(folder, NAME) as path:
                 self._listening.bind(path)
+            self._identity = identity_of(os.path.join(folder, NAME))
             self._listening.listen(128)
             self._listening.setblocking(False)
         except BaseException:
@@ -121,8 +122,8 @@ class CommitServer:
         with contextlib.suppress(OSError):
             self._bell.send(b"x")
         self._thread.join(timeout=30)
-        # The lock is ours still: the name is no other supervisor's.
-        _remove_old(os.path.join(self._folder, NAME))
+        # Of several supervisors, another one may lead by now, and have its own there.
+        remove_own(os.path.join(self._folder, NAME), self._identity)
         if not self._thread.is_alive():
             self._end()
 

@@ -92,14 +92,19 @@ class LeadDuty(Duty):
         descendants.kill(descendants.of_jobs({job.id for job in recovered}))
 
     def _lead(self, leading: bool) -> None:
-        if leading != self._leading:
-            self._leading = leading
-            if not leading:
-                for each in self._duties:
-                    each.put_down()
-                # Whoever leads now tells of its own.
-                self._trouble = DutyTrouble(self._store.name)
-            self._leads(leading)
+        if leading == self._leading:
+            return
+        if leading:
+            # First: if it raises, it is tried again with the next beat.
+            self._leads(True)
+            self._leading = True
+            return
+        self._leading = False
+        for each in self._duties:
+            each.put_down()
+        # Whoever leads now tells of its own.
+        self._trouble = DutyTrouble(self._store.name)
+        self._leads(False)
 
     def next_times(self) -> dict[str, float]:
         """What is due next, by task."""

@@ -153,6 +153,8 @@ class JobStore(StoreKeeping):
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        # One of several supervisors may have led without the lock.
+        self._without_supervisor()
         self._client.close()
         self._database.close()
 

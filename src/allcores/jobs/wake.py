@@ -7,6 +7,8 @@ import os
 import socket
 from types import TracebackType
 
+from allcores.system.socket_paths import identity_of, remove_own
+
 #: in the store's folder
 FILE = "wake"
 
@@ -16,6 +18,7 @@ class Listener:
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, FILE)
+        self._identity: tuple[int, int] | None = None
         self.socket: socket.socket | None = None
 
     def __enter__(self) -> Listener:
@@ -23,10 +26,11 @@ class Listener:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 made.setblocking(False)
-                # That of a supervisor that is gone: there is one at a time.
+                # That of a supervisor that is gone; of several on this machine, the latest one is woken.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
                 made.bind(self._path)
+                self._identity = identity_of(self._path)
             except OSError:
                 made.close()
                 raise
@@ -43,9 +47,8 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.socket is not None:
+            remove_own(self._path, self._identity)
             self.socket.close()
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
 
 
 def wake(folder: str | os.PathLike[str]) -> None:

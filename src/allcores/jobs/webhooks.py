@@ -269,8 +269,9 @@ class WebhookDuty(Duty):
         if not self._threads:
             for number in range(_THREADS):
                 thread = threading.Thread(target=self._work, name=f"allcores-webhook-{number}", daemon=True)
-                self._threads.append(thread)
+                # Where none can be started, it is tried again.
                 thread.start()
+                self._threads.append(thread)
         self._sent.add(name)
         self._requests.put((name, job.webhook, body_of(job)))
 

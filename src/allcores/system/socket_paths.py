@@ -26,3 +26,24 @@ def socket_path(folder: str, name: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{name}"
     finally:
         os.close(fd)
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """What tells the socket of this name from a later one of the same name; None if there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def remove_own(path: str, identity: tuple[int, int] | None) -> None:
+    """Remove a name, unless another process has put its socket there since. To be called before ours is closed.
+
+    Args:
+        path: The name.
+        identity: Of our socket, as `identity_of` said when it was bound.
+    """
+    if identity is not None and identity_of(path) == identity:
+        with contextlib.suppress(OSError):
+            os.unlink(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import pytest
+
 from allcores.jobs.duty import Duty
 from allcores.jobs.lead_duty import LeadDuty
 from allcores.jobs.shared_store import SharedStore
@@ -54,3 +56,23 @@ def test_a_duty_that_fails_keeps_no_other_one_and_all_are_put_down_with_the_lead
     for wall in (1.0, 2.0, 3.0):
         lead.look(wall, stopping=False)
     assert [each.done for each in duties] == [["look", "put down", "look"]] * 2
+
+
+def test_who_cannot_begin_to_lead_tries_again() -> None:
+    """What announces jobs could not be made: they would wait for ever for one that says it leads."""
+    tries: list[bool] = []
+
+    def leads(leading: bool) -> None:
+        tries.append(leading)
+        if len(tries) == 1:
+            raise RuntimeError("can't start new thread")
+
+    clock = iter(range(0, 100, 10))
+    duty = _Noted()
+    lead = LeadDuty(cast(SharedStore, _Store([True] * 3)), [duty], leads, clock=lambda: float(next(clock)))
+    with pytest.raises(RuntimeError):
+        lead.look(1.0, stopping=False)
+    assert duty.done == []
+    for wall in (2.0, 3.0):
+        lead.look(wall, stopping=False)
+    assert (tries, duty.done) == ([True, True], ["look", "look"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from tests.process.jobs.conftest import until
@@ -12,6 +14,7 @@ from allcores.jobs.claims import Choice
 from allcores.jobs.leases import LeaseLost
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.shared_store import SharedStore
+from allcores.jobs.wake import Listener, wake
 
 EVERY = 100
 
@@ -150,3 +153,24 @@ def test_strays_of_others_are_left_alone(where: str) -> None:
         assert one.release_strays([]) == 1
         states = [job.state for id in (a, b) if (job := client.get(id))]
         assert states == [State.QUEUED, State.RUNNING]
+
+
+def test_who_has_lost_the_lead_leaves_the_socket_of_who_has_it_now(where: str, parts: list[int]) -> None:
+    """Others would commit each submission by themselves from then on."""
+    with JobStore.open(where) as client, SharedStore.open(where) as one, SharedStore.open(where) as two:
+        one.become_supervisor(), two.become_supervisor()
+        assert one.lead() and not two.lead()
+        two.recover_lost({one.holder: 0})
+        assert two.lead()
+        assert not one.renew() and not one.lead()
+        assert client.submit("f", {}).job.seq == 1 and parts == [1]
+
+
+def test_the_end_of_one_leaves_the_other_one_to_be_woken(tmp_path: Path) -> None:
+    with ExitStack() as first:
+        first.enter_context(Listener(str(tmp_path)))
+        with Listener(str(tmp_path)) as later:
+            first.close()
+            wake(tmp_path)
+            assert later.socket is not None and later.socket.recv(16) == b"w"
+    assert list(tmp_path.iterdir()) == []
