@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.process import scripts
 
 from allcores import Pool, Retry, metrics
+from allcores.monitoring.readings import ITEMS
 from allcores.outcome import Kind
 
 pytest.importorskip("opentelemetry.sdk")
@@ -50,6 +52,36 @@ def test_prometheus_reads_what_pools_did() -> None:
         assert found["allcores_item_seconds_bucket", (("le", "+Inf"), ("pool", "crawl"))] == 20
     exporter.close()
     assert scrape(registry) == {}
+
+
+def test_a_reading_that_comes_back_late_does_not_undo_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that ask at a time; after the pool's end nobody would correct it."""
+    exporter = metrics.Prometheus(CollectorRegistry())
+    asked, may = threading.Event(), threading.Event()
+    item_times = Pool.item_times
+
+    def slow(pool: Pool) -> list[tuple[float, int]]:
+        found = item_times(pool)
+        if threading.current_thread() is early:
+            asked.set()
+            assert may.wait(60)
+        return found
+
+    early = threading.Thread(target=lambda: exporter.samples(ITEMS))
+    with Pool(backend="serial", observers=[exporter], name="crawl") as pool:
+        pool.map(abs, range(10))
+        monkeypatch.setattr(Pool, "item_times", slow)
+        early.start()
+        assert asked.wait(60)
+        pool.map(abs, range(10))
+    del pool
+    may.set()
+    early.join()
+    gc.collect()
+    assert dict(exporter.samples(ITEMS))[("pool", "crawl"), ("kind", "ok")] == 20
+    (histogram,) = exporter.items().values()
+    assert sum(histogram.counts) == 20
+    exporter.close()
 
 
 def test_counters_outlive_their_pool_and_gauges_do_not() -> None:

@@ -83,6 +83,16 @@ def _sum(one: Statistics, other: Statistics) -> Statistics:
     return replace(one, **{each.name: getattr(one, each.name) + getattr(other, each.name) for each in fields(one)})
 
 
+def _counted(now: Statistics) -> float:
+    """What only grows, in one number."""
+    counts = now.ok + now.failed + now.timed_out + now.workers_lost + now.cancelled
+    return counts + now.workers_started + now.retries + now.requeues + now.busy_seconds
+
+
+def _sum_of(times: list[tuple[float, int]]) -> int:
+    return sum(number for _, number in times)
+
+
 class _Seen:
     """One pool, and what it said last: counters must not vanish with it."""
 
@@ -91,6 +101,7 @@ class _Seen:
         self.name = pool.name
         self.statistics = pool.statistics()
         self.times = pool.item_times()
+        self._lock = threading.RLock()  # held to keep what the pool said
 
     def joined(self, other: _Seen) -> _Seen:
         """What both did, of one name, when they are gone."""
@@ -107,7 +118,15 @@ class _Seen:
         pool = self.pool()
         if pool is None:
             return False
-        self.statistics, self.times = pool.statistics(), pool.item_times()
+        # Without a lock of ours: this takes the pool's.
+        statistics, times = pool.statistics(), pool.item_times()
+        with self._lock:
+            # Another thread may have asked later, and be back before: a counter that falls is taken for one that began
+            # anew, and after the end of the pool nobody would correct it.
+            if _counted(statistics) >= _counted(self.statistics):
+                self.statistics = statistics
+            if _sum_of(times) >= _sum_of(self.times):
+                self.times = times
         return not pool.closed
 
 
