@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ import allcores
 from allcores import failpoints
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
-from allcores.runs import directory, index
+from allcores.runs import directory, export, index
 from allcores.runs.lock import RunLock
 from allcores.sinks.base import Block, Entries
 from allcores.sinks.directory import FolderOfFiles
+from allcores.sinks.json_lines import JsonLinesFile
 from allcores.system import own_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -408,3 +410,44 @@ def test_what_began_a_run_resumes_it(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert main(["runs", "resume", "latest", "--runs-dir", str(tmp_path / "runs")]) == 2
     said = capfd.readouterr().err
     assert "a program with resume=True, allcores chat preprocess with --resume" in said
+
+
+# --- runs that another process removes meanwhile --------------------------------------------------
+
+
+def removed_before(monkeypatch: pytest.MonkeyPatch, where: ModuleType, what: str, place: str) -> None:
+    """Another process removes the run in `place` just before something of `where` is called."""
+    real = getattr(where, what)
+
+    def late(*given: Any, **options: Any) -> Any:
+        shutil.rmtree(place, ignore_errors=True)
+        return real(*given, **options)
+
+    monkeypatch.setattr(where, what, late)
+
+
+def test_a_run_that_goes_while_it_is_looked_for_is_none(
+    here: Path, pool: allcores.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To resume what writes to the output was refused, for there was a run that could not be read."""
+    first = ran(pool)
+    with monkeypatch.context() as patched:
+        removed_before(patched, directory, "RunIndex", f"runs/{first.id}")
+        second = ran(pool, resume=True)
+    assert second.id != first.id
+    assert second.resumed == 0
+    removed_before(monkeypatch, directory, "RunIndex", f"runs/{second.id}")
+    with pytest.raises(allcores.RunNotFound, match=f"run {second.id} was removed a moment ago"):
+        directory.look_up("runs", second.id)
+
+
+@pytest.mark.parametrize("what", ["Log", "RunIndex"])
+def test_a_run_that_goes_while_it_is_exported_is_none(
+    here: Path, pool: allcores.Pool, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What is left of its log was exported, as that of a run whose catalogue is damaged."""
+    first = ran(pool)
+    removed_before(monkeypatch, export, what, f"runs/{first.id}")
+    with pytest.raises(allcores.RunNotFound, match="was removed a moment ago"):
+        export.export("runs", first.id, JsonLinesFile("exported.jsonl"))
+    assert not os.path.exists("exported.jsonl")

@@ -164,14 +164,30 @@ def look_up(runs: str, name: str) -> KnownRun:
     """
     folder = find_folder(runs, name)
     active = is_locked(folder)
-    run_index = RunIndex(folder)
-    try:
-        run_row = run_index.run_row()
-    finally:
-        run_index.close()
+    with unless_removed(folder, name):
+        run_index = RunIndex(folder)
+        try:
+            run_row = run_index.run_row()
+        finally:
+            run_index.close()
     if run_row.id != name:
         raise JournalError(f"run {name} is not used, for its catalogue is that of run {run_row.id}", run=name)
     return KnownRun(folder, run_row, active)
+
+
+@contextlib.contextmanager
+def unless_removed(folder: str, name: str) -> Iterator[None]:
+    """A block that reads a run's catalogue: what it raises because another process has removed the run says so.
+
+    Raises:
+        RunNotFound: The run was removed meanwhile.
+    """
+    try:
+        yield
+    except JournalError:
+        if os.path.lexists(os.path.join(folder, FILE)):
+            raise
+        raise RunNotFound(f"run {name} was removed a moment ago") from None
 
 
 def find_folder(runs: str, name: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allcores.errors import JournalError, UsageError
-from allcores.runs.directory import LOG, find_folder
+from allcores.runs.directory import LOG, find_folder, unless_removed
 from allcores.runs.index import NotBegun, RunIndex
 from allcores.runs.outcome_log import Damaged, Log, Record, Row
 from allcores.sinks.base import Block, Lost, WholeSink
@@ -66,20 +66,22 @@ def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
     if os.path.commonpath([os.path.realpath(runs), place]) == os.path.realpath(runs):
         raise UsageError(f"{sink.path} is among the journals, which stay as they are: choose another output")
     with contextlib.ExitStack() as stack:
-        try:
-            log = Log(os.path.join(folder, LOG), 0, writable=False)
-        except FileNotFoundError:
-            raise JournalError(f"run {name} has no outcomes yet", run=name) from None
-        except OSError as error:
-            raise JournalError(f"cannot read the log of run {name}: {error.strerror}", run=name) from None
+        with unless_removed(folder, name):
+            try:
+                log = Log(os.path.join(folder, LOG), 0, writable=False)
+            except FileNotFoundError:
+                raise JournalError(f"run {name} has no outcomes yet", run=name) from None
+            except OSError as error:
+                raise JournalError(f"cannot read the log of run {name}: {error.strerror}", run=name) from None
         stack.callback(log.close)
         from_files, found = False, Exported()
         many: bool | None = None
         try:
-            run_index = RunIndex(folder)
-            stack.callback(run_index.close)
-            run_index.hold()
-            run_row = run_index.run_row()
+            with unless_removed(folder, name):
+                run_index = RunIndex(folder)
+                stack.callback(run_index.close)
+                run_index.hold()
+                run_row = run_index.run_row()
             _check_inputs_survive(sink.path, run_row.identity.get("source") or {})
             described = run_row.identity.get("sink") or {}
             many = is_many(described)
