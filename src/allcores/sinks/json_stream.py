@@ -25,6 +25,8 @@ STDOUT = "-"
 FLUSH_S = 0.1
 #: characters; a flush comes early when this much waits
 FLUSH_CHARACTERS = 256 * 1024
+#: seconds for which lines that wait are tried to be written where Ctrl-C ends it all: nobody may read the pipe any more
+LAST_S = 1.0
 #: characters of the text of an item that is none of JSON, in the record of its failure
 LONGEST_TEXT = 10_000
 
@@ -199,6 +201,12 @@ class JsonLinesSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and not isinstance(error, Exception):
+            # Now: a reader that is stopped, or takes its time (`| less`), must not hold up who was interrupted.
+            self._closing.set()
+            self._flusher.join(LAST_S)
+            if self._flusher.is_alive():
+                return
         with contextlib.suppress(OutputError) if error is not None else contextlib.nullcontext():
             self.close()
 
@@ -211,7 +219,9 @@ class JsonLinesSink:
         return to_json(failure_record(outcome)) + "\n" if self.records else None
 
     def _keep_flushing(self) -> None:
-        while not self._closing.wait(FLUSH_S):
+        over = False
+        while not over:
+            over = self._closing.wait(FLUSH_S)
             with self._lock:
                 self._flush()
 
