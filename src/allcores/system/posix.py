@@ -8,6 +8,7 @@ socket: there `backend="processes"` says so, `threads` and `serial` work.
 from __future__ import annotations
 
 import contextlib
+import gc
 import mmap
 import os
 import signal
@@ -231,7 +232,25 @@ def adopt_orphans() -> None:
 
 
 def fork() -> int:
-    """`os.fork`, without the warning of Python 3.12 that there are threads: who calls knows which."""
+    """`os.fork`, whose child never finalizes what is garbage in this process.
+
+    The collector may come at any step of the child, in the hooks of others at a fork, too. What it would call is the
+    program's: it may wait for a lock that a thread held which the child does not have, or undo what the program still
+    needs. And without the warning of Python 3.12 that there are threads: who calls knows which.
+    """
+    collects = gc.isenabled()
+    try:
+        gc.disable()
+        pid = _fork()
+        if not pid:
+            gc.freeze()
+        return pid
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _fork() -> int:
     if procfs.threads_alive() <= 1:
         return os.fork()
     import warnings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gc
 import io
 import os
 import signal
@@ -66,9 +65,6 @@ class ForkLauncher:
                 posix.keep_standard()
                 _renew_streams()
                 origins.inherit()
-                if self._preloaded is not None:
-                    # Or the first collection would write into the head of each object, and so copy its page.
-                    gc.freeze()
                 serve(os.dup(pipe), os.dup(notes), self._board, slot, parent, self._preloaded)
             except BaseException:
                 posix.end_by_error()
