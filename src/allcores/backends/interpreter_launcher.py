@@ -16,11 +16,12 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakSet, finalize
+from weakref import finalize
 
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
 from allcores.system.wake_pipe import WakePipe
+from allcores.system.weak_objects import WeakObjects
 from allcores.transport import surroundings
 from allcores.transport.surroundings import Surroundings
 
@@ -29,7 +30,7 @@ CLOSE_S = 5.0
 #: seconds that the end of the program waits for interpreters in which something still runs
 EXIT_S = 5.0
 #: the threads that have an interpreter
-_keepers: WeakSet[threading.Thread] = WeakSet()
+_keepers: WeakObjects[threading.Thread] = WeakObjects()
 
 _ENTRY = """\
 import sys
@@ -216,9 +217,9 @@ _finalizer: Any = None
 
 def _end() -> None:
     until = time.monotonic() + EXIT_S
-    for thread in list(_keepers):
+    for thread in _keepers.all():
         thread.join(max(0.0, until - time.monotonic()))
-    left = sum(thread.is_alive() for thread in _keepers)
+    left = sum(thread.is_alive() for thread in _keepers.all())
     if not left:
         return
     # Whatever else is to be done at the end is done, then there is no end but this.

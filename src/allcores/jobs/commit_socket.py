@@ -17,7 +17,6 @@ import stat
 import struct
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from allcores.jobs.model import Submitted
 from allcores.jobs.submissions import Prepared, as_submitted, submit
 from allcores.system import forks
 from allcores.system.socket_paths import identity_of, remove_own, socket_path
+from allcores.system.weak_objects import WeakObjects
 
 log = logging.getLogger("allcores.jobs")
 
@@ -210,12 +210,12 @@ class CommitServer:
 
 
 #: of this process
-_servers: weakref.WeakSet[CommitServer] = weakref.WeakSet()
+_servers: WeakObjects[CommitServer] = WeakObjects()
 
 
 @forks.in_child
 def _after_fork() -> None:
-    for each in list(_servers):
+    for each in _servers.all():
         each.after_fork()
     _servers.clear()
 

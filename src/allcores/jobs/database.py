@@ -11,7 +11,6 @@ import math
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +25,7 @@ from allcores.jobs.database_errors import translated
 from allcores.jobs.errors import StoreAway, StoreError, StoreGone
 from allcores.jobs.location import Location
 from allcores.system import sqlite_files
+from allcores.system.weak_objects import WeakObjects
 
 #: seconds for which another process's lock is waited for
 BUSY_S = 10.0
@@ -39,7 +39,7 @@ FORK_S = 5.0
 WRITE_LOCK = 0x61636A62
 
 #: databases of this process: their connections are closed before a fork
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_databases: WeakObjects[Database] = WeakObjects()
 
 
 class Database:
@@ -369,12 +369,12 @@ sqlite_files_of_parent: list[Connection] = []
 
 
 def _before_fork() -> None:
-    for each in list(_databases):
+    for each in _databases.all():
         each.before_fork()
 
 
 def _after_fork(in_child: bool) -> None:
-    for each in list(_databases):
+    for each in _databases.all():
         each.after_fork(in_child=in_child)
 
 

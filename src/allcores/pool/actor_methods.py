@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from allcores.pool.driver import Driver
     from allcores.pool.notifier import Observer
     from allcores.pool.pool_log import Logs
+    from allcores.system.weak_objects import WeakObjects
 
     Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -39,8 +39,9 @@ class ActorMethods:
     _travelling: Callable[[WorkerInit], WorkerInit]
     _observers: tuple[Observer, ...]
     #: of actors that are open, and of some that were closed
-    _actor_workers: weakref.WeakSet[ActorWorkers]
+    _actor_workers: WeakObjects[ActorWorkers]
     _actor_processes: ActorProcesses
+    _was_closed: bool
 
     @property
     def _driver(self) -> Driver:
@@ -159,7 +160,7 @@ class ActorMethods:
             )
         if self._backend == "serial":
             count = min(count, 1)
-        taken = sum(each.count for each in self._actor_workers if each.is_open)
+        taken = sum(each.count for each in self._actor_workers.all() if each.is_open)
         if taken + count > self.workers and self._backend != "serial":
             more = counted(count, "more process", "more processes")
             raise UsageError(
@@ -181,8 +182,12 @@ class ActorMethods:
         )
         actor, workers = make_actor(home, cls, args, count=count, **options)
         self._actor_workers.add(workers)
+        if self._was_closed:
+            # By another thread meanwhile, which may have looked for actors before this one was there.
+            workers.close()
+            raise PoolClosed(f"Pool {self.name!r} was closed.")
         return actor
 
     def _close_actors(self) -> None:
-        for workers in list(self._actor_workers):
+        for workers in self._actor_workers.all():
             workers.close()

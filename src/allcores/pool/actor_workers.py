@@ -149,14 +149,16 @@ class ActorWorkers:
                 f"The actor {self.name} belongs to process {self.pid}, which this one was forked from, and so does its "
                 "state. Make one of this process, with actor() of a pool."
             )
-        if self.closed:
-            raise PoolClosed(f"The actor {self.name} is closed; make a new one.")
         driver = self._driver
-        if driver is None:
+        if driver is None and not self.closed:
             with self._lock:
                 driver = self._driver
-                if driver is None:
+                if driver is None and not self.closed:
                     driver = self._driver = self._start()
+                    if not self.is_open:  # closed by a signal's handler
+                        driver.close()
+        if driver is None or self.closed:
+            raise PoolClosed(f"The actor {self.name} is closed; make a new one.")
         return driver
 
     def _start(self) -> Driver:

@@ -23,7 +23,6 @@ import contextlib
 import os
 import sys
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
@@ -51,24 +50,25 @@ from allcores.scheduler.segment import Segment
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system import forks
 from allcores.system.clock import monotonic_ns
+from allcores.system.weak_objects import WeakObjects
 from allcores.transport import surroundings
 
 #: drivers of this process; a forked copy of it must let go of their descriptors
-_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+_drivers: WeakObjects[Driver] = WeakObjects()
 #: between two `Progress` events of a map at least, ns
 PROGRESS_NS = 50_000_000
 
 
 @forks.in_child
 def _abandon_all() -> None:
-    for driver in list(_drivers):
+    for driver in _drivers.all():
         # A fork of this fork must not close the same numbers again: by then they may be of other files.
         _drivers.discard(driver)
         driver.abandon()
 
 
 def _close_all() -> None:
-    for driver in list(_drivers):
+    for driver in _drivers.all():
         close_dropped(driver)
 
 

@@ -30,6 +30,7 @@ from allcores.system import deferral
 from allcores.system.async_functions import check_function
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
+from allcores.system.weak_objects import WeakObjects
 from allcores.transport import process_role
 
 if TYPE_CHECKING:
@@ -164,11 +165,11 @@ class Pool(ActorMethods, MapMethods, Sharing):
         self._worker_init = WorkerInit(setup, found["setup_args"], teardown, preload, found["preload_args"])
         own = (PoolLog(name),) if self._logs.records else ()
         self._observers: tuple[Observer, ...] = (*found["observers"], *own)
-        self._actor_workers = weakref.WeakSet()
+        self._actor_workers = WeakObjects()
         self._actor_processes = ActorProcesses()
         self._current = self._wait_for_use() if process_role.only_imports() else self._start()
-        #: it was closed in a process that has not used it: one that was forked, or where it starts at first use
-        self._closed_unused = False
+        #: `close` was called: for processes that have not used it, and for what other threads are about to start
+        self._was_closed = False
         for observer in self._observers:
             if hasattr(observer, "attach"):
                 observer.attach(self)
@@ -233,11 +234,15 @@ class Pool(ActorMethods, MapMethods, Sharing):
     def _start_anew(self, lock: threading.RLock) -> Driver:
         with lock:
             driver = self._current
-            if driver.inherited is not None and not self._closed_unused:
+            if driver.inherited is not None and not self.closed:
                 finalizer, at_exit = self._finalizer, self._finalizer.atexit
                 driver = self._current = self._start()
                 finalizer.detach()
                 self._finalizer.atexit = at_exit
+                if self._was_closed:
+                    # By another thread meanwhile, or a signal's handler, which has closed the former one.
+                    self._finalizer.detach()
+                    driver.close()
             return driver
 
     @submit_method
@@ -309,12 +314,12 @@ class Pool(ActorMethods, MapMethods, Sharing):
     def closed(self) -> bool:
         """It takes no work any more."""
         driver = self._current
-        return driver.closed if driver.inherited is None else self._closed_unused
+        return driver.closed if driver.inherited is None else self._was_closed
 
     @hiding
     def close(self) -> None:
         """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""
-        self._closed_unused = True
+        self._was_closed = True
         self._close_actors()
         self._finalizer.detach()
         self._current.close()

@@ -16,10 +16,10 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import weakref
 from time import monotonic_ns
 
 from allcores.system import posix
+from allcores.system.weak_objects import WeakObjects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class _Fork:
 
 
 #: those of this process's own pools, and of the one that it works for
-_arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
+_arenas: WeakObjects[Arena] = WeakObjects()
 _forks: list[_Fork] = []
 #: one thread at a time looks
 _looking = threading.Lock()
@@ -101,7 +101,7 @@ def _collected(phase: str, _: object) -> None:
 
 def _before() -> None:
     look()
-    views = [view for arena in list(_arenas) for view in arena.part()]
+    views = [view for arena in _arenas.all() for view in arena.part()]
     if not views:
         return
     if _collected not in gc.callbacks:

@@ -6,7 +6,8 @@ As the child begins, and not when one is first used there: its first threads may
 from __future__ import annotations
 
 import os
-import weakref
+
+from allcores.system.weak_objects import WeakObjects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: of this process, as long as they are there
-_renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
+_renewed: WeakObjects[Renewed] = WeakObjects()
 
 
 def renew_in_children(each: Renewed) -> None:
@@ -38,5 +39,5 @@ def in_child(function: Callable[[], None]) -> Callable[[], None]:
 
 @in_child
 def _after_fork() -> None:
-    for each in list(_renewed):
+    for each in _renewed.all():
         each.after_fork()

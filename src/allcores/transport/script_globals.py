@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 from types import FunctionType, ModuleType
-from weakref import WeakSet
+
+from allcores.system.weak_objects import WeakObjects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 MOST_COMPARED = 10_000
 
 #: functions and classes that travelled to this process by value
-_functions: WeakSet[FunctionType] = WeakSet()
-_classes: WeakSet[type] = WeakSet()
+_functions: WeakObjects[FunctionType] = WeakObjects()
+_classes: WeakObjects[type] = WeakObjects()
 #: what was bound here, by the module's name; attributes by their class, which is kept for them: after a preload nothing
 #: else may hold it until the first task comes
 _bound: dict[str, dict[str, Any]] = {}
@@ -66,7 +67,7 @@ def _set_attributes(made: type) -> None:
 def binding() -> Iterator[None]:
     """While a setup, preload or initializer function runs: what it binds or fills is noted at the end."""
     before = {id(names): _contents(names) for names in _namespaces()}
-    classes = {made: _contents(vars(made)) for made in _classes}
+    classes = {made: _contents(vars(made)) for made in _classes.all()}
     yield
     for names in _namespaces():
         changed = _changed(before.get(id(names), {}), names)
@@ -75,12 +76,12 @@ def binding() -> Iterator[None]:
     for made, seen in classes.items():
         if changed := _changed(seen, vars(made)):
             _attributes.setdefault(made, {}).update(changed)
-    for function in list(_functions):
+    for function in _functions.all():
         arrived(function)
 
 
 def _namespaces() -> list[dict[str, Any]]:
-    return list({id(function.__globals__): function.__globals__ for function in list(_functions)}.values())
+    return list({id(function.__globals__): function.__globals__ for function in _functions.all()}.values())
 
 
 def _contents(names: Any) -> dict[str, Seen]:
