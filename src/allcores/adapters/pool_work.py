@@ -15,8 +15,8 @@ from allcores.adapters.pool_errors import check_callable, ended
 from allcores.events import PoolBroken, PoolEnded, PoolEvent, WorkerStarted
 from allcores.pool.call_future import CallFuture
 from allcores.pool.pool import Pool as Engine
-from allcores.pool.pool import begin_call
-from allcores.system import deferral
+from allcores.pool.pool import begin_call, is_of_this_process
+from allcores.system import deferral, forks
 from allcores.system.bell import Bell
 
 
@@ -53,6 +53,12 @@ class Workers:
     def __init__(self) -> None:
         self.begun = 0
         self.over = False
+        self._changed = threading.Condition()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """In a child of a fork: what it uses the pool for has workers of its own."""
+        self.begun = 0
         self._changed = threading.Condition()
 
     def __call__(self, event: PoolEvent) -> None:
@@ -105,6 +111,17 @@ class Work:
         self._terminated = False
         #: `let_go` was called
         self._over = False
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """In a child of a fork: none of the threads is here, and what is not finished is the parent's."""
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._due = SimpleQueue()
+        self._caller = self.feeder = self._closer = None
+        self.callbacks_due = 0
+        self.futures.clear()
+        self.maps.clear()
 
     # --- calls ---
 
@@ -220,6 +237,8 @@ class Work:
 
     def wait(self) -> None:
         """Until everything has its outcome, and all callbacks were called."""
+        if not is_of_this_process(self.pool):
+            return
         for future in list(self.futures):
             try:
                 future.exception()

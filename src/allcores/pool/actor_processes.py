@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING
 
 from allcores.events import PoolEvent, WorkerEnded, WorkerStarted, WorkReported
 from allcores.scheduler.state import Counters
+from allcores.system import deferral, forks
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
@@ -17,7 +17,9 @@ class ActorProcesses:
     """The drivers of a pool's actors. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        #: a signal's handler may ask in the middle of it
+        self._lock = deferral.Lock()
+        forks.renew_in_children(self)
         #: of those that may still count, and their counters
         self._known: list[tuple[weakref.ref[Driver], Counters, str]] = []
         #: of those that are gone
@@ -33,6 +35,10 @@ class ActorProcesses:
         with self._lock:
             self._fold()
             self._known.append((weakref.ref(driver), driver.scheduler.state.counters, name))
+
+    def after_fork(self) -> None:
+        """In a child of a fork: whichever thread had the lock is not here."""
+        self._lock = deferral.Lock()
 
     def _fold(self) -> None:
         for entry in [entry for entry in self._known if entry[0]() is None]:

@@ -14,7 +14,7 @@ import os
 import sys
 
 from allcores.shared_memory.allocator import Allocator, Block
-from allcores.system import deferral, posix
+from allcores.system import deferral, forks, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ class Arena:
         #: weak references to what views hold, by their own id: kept until they ring
         self._watched: dict[int, ref[Any]] = {}
         self._left: ref[_Left] | None = None
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """In a child of a fork: whichever thread had the lock is not here, and the end of a view takes it."""
+        self._lock = deferral.Lock()
 
     @staticmethod
     def start(worker: int) -> int:
