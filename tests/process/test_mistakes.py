@@ -120,3 +120,26 @@ def test_a_call_whose_lock_is_held_as_the_pool_is_closed_has_its_outcome_once_it
     holder.join(60)
     assert wait([held], 60).done
     assert held.cancelled() or held.result() == 1
+
+
+def test_a_pool_that_cannot_let_go_of_all_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that has closed its descriptors, say. What is told at the end is told all the same."""
+    clear_away, finish = ProcessBackend._clear_away, Driver.finish
+    said: list[Any] = []
+    finished: list[Driver] = []
+
+    def clear_away_badly(backend: ProcessBackend) -> None:
+        clear_away(backend)
+        raise OSError(9, "Bad file descriptor")
+
+    def note(driver: Driver) -> None:
+        finish(driver)
+        finished.append(driver)
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: said.append(args.exc_type))
+    monkeypatch.setattr(ProcessBackend, "_clear_away", clear_away_badly)
+    monkeypatch.setattr(Driver, "finish", note)
+    with Pool(1) as pool:
+        assert pool.map(abs, [-1]) == [1]
+    assert said == [OSError]
+    assert len(finished) == 1

@@ -94,7 +94,14 @@ def _serve(state: _State, active: tuple[Any, Any] | None) -> None:
         while (each := state.queue.get()) is not None:
             callback, future = each
             out = state.out
-            callback(future)
+            try:
+                callback(future)
+            except BaseException as error:
+                # Of printing its progress, say. Later batches are told of all the same, as by an executor, and it is
+                # said as Python says it of any thread.
+                threading.excepthook(
+                    threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+                )
             state.back += 1
             if state.back == state.out:
                 state.over.set()

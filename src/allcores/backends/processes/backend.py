@@ -363,8 +363,11 @@ class ProcessBackend:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._clear_away()
-            self._host.finish()
+            try:
+                self._clear_away()
+            finally:
+                # Whatever keeps it from that (a program that has closed our descriptors): nobody is left waiting.
+                self._host.finish()
 
     def _over(self) -> bool:
         if self._host.closing:
