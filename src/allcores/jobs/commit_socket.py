@@ -195,7 +195,22 @@ class CommitServer:
             self._selector.unregister(connection.socket)
         connection.socket.close()
 
+    def _is_awaited(self, connection: _Connection) -> bool:
+        """Whether its other end is open: it may send more, and says nothing if it waits."""
+        try:
+            if connection.socket.recv(1, socket.MSG_PEEK):
+                return True
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        self._drop(connection)
+        return False
+
     def _commit(self, requests: list[tuple[_Connection, list[dict[str, Any]]]]) -> None:
+        # Who has gone has submitted them by other ways, minutes ago perhaps, if this process was stopped: such a job
+        # may have been deleted by now, and would be made once more.
+        requests = [request for request in requests if self._is_awaited(request[0])]
         operations = [(submit, Prepared(row)) for _, rows in requests for row in rows]
         answers = iter(self._commits.run_all(operations))
         self._committed()

@@ -88,7 +88,7 @@ def recovered(
                 transaction,
                 row["seq"],
                 cancelled=bool(row["cancel_requested"]),
-                note="its supervisor ended before it began: queued again",
+                note="its supervisor ended, and it is not known to have begun: queued again",
             )
             continue
         crashes = row["crashes"] + 1

@@ -567,6 +567,28 @@ class TestSocket:
             assert other.submit("f", {}).job.seq in (1, 2)
             assert store.counts().total in (1, 2)
 
+    def test_what_was_submitted_and_deleted_while_the_supervisor_was_stopped_is_gone(
+        self, store: JobStore, program: Start
+    ) -> None:
+        """Its request is in the socket still: that job would be made, and run, once more."""
+        with program(action="supervise") as process:
+            assert [process.heard(), process.heard()] == ["open", "ready"]
+            pid = process.program.pid
+            os.kill(pid, signal.SIGSTOP)
+            until(lambda: state(pid) == "T", "its stop")
+            try:
+                store._client._timeout = 0.2
+                job = store.submit("f", {}).job
+                assert store.delete([job.id], "ann").count == 1
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            # Answered by the supervisor, after whatever had come before.
+            store._client._silent_until = 0.0
+            store._client._timeout = PATIENCE_S
+            later = store.submit("f", {"i": 1}).job
+            process.told()
+        assert all_jobs(store).keys() == {later.id}
+
     def test_a_supervisor_that_answers_nothing(self, store: JobStore, tmp_path: Path, program: Start) -> None:
         """Stopped, say: the submission is committed without it, once."""
         with program(action="supervise") as process:
