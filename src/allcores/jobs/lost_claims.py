@@ -15,6 +15,8 @@ from allcores.jobs.model import Claim, Finished, Job, JobError, State
 from allcores.jobs.reading import among, jobs_where, rows_of
 from allcores.jobs.rows import job_from_row
 
+#: what is said of a claim whose process was not told yet
+NOT_KNOWN = "its supervisor ended, and it is not known to have begun"
 _jobs = schema.jobs
 
 
@@ -84,12 +86,12 @@ def recovered(
             continue
         row = as_dict(each)
         if not row["worker_pid"]:
-            queue_again(
-                transaction,
-                row["seq"],
-                cancelled=bool(row["cancel_requested"]),
-                note="its supervisor ended, and it is not known to have begun: queued again",
-            )
+            cancelled = bool(row["cancel_requested"])
+            queue_again(transaction, row["seq"], cancelled=cancelled, note=f"{NOT_KNOWN}: queued again")
+            # It may have begun within the last moments: whoever asks why it did so twice finds this.
+            state = State.CANCELLED if cancelled else State.QUEUED
+            columns = {"new_state": state.value, "new_error": None, "new_note": NOT_KNOWN}
+            write(transaction, [], [attempt_of(transaction, row, columns, False)])
             continue
         crashes = row["crashes"] + 1
         error = JobError(

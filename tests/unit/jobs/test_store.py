@@ -321,6 +321,12 @@ def test_what_a_dead_supervisor_held_is_queued_again(opened: Callable[[], JobSto
     assert [found[claim.job.seq].state for claim in claims] == [State.QUARANTINED, State.CANCELLED, State.QUEUED]
     error = found[claims[0].job.seq].error
     assert error is not None and error.cause == "supervisor lost"
+    # That it may have begun in the last moments is told: it would have run twice, and nothing would say so.
+    unknown = store.attempts(claims[2].job.id)
+    assert [(each.attempt, each.state, each.crashed, each.error) for each in unknown] == [
+        (number, State.QUEUED, False, None) for number in (1, 2, 3)
+    ]
+    assert unknown[0].note == "its supervisor ended, and it is not known to have begun"
 
 
 def test_only_one_supervisor(opened: Callable[[], JobStore]) -> None:
