@@ -35,3 +35,25 @@ def test_a_retry_that_is_missed_by_who_minds_the_time_runs_all_the_same(monkeypa
             assert pool.map(fails_once, [7], retries=Retry(1, wait_s=0.1)) == [7]
         finally:
             over.set()
+
+
+def test_who_minds_the_time_may_wake_up_while_it_is_to_be_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It then sleeps no longer, and not until None."""
+
+    class WakesUp(ThreadBackend):
+        read = 0
+
+        @property
+        def sleeps_until(self) -> int | None:
+            self.read += 1
+            return 7 if self.read == 1 else None
+
+        @sleeps_until.setter
+        def sleeps_until(self, until_ns: int | None) -> None:
+            pass
+
+    woken: list[object] = []
+    monkeypatch.setattr(WakesUp, "wake", lambda backend: woken.append(backend))
+    backend = WakesUp.__new__(WakesUp)
+    backend.wake_by(3)
+    assert woken == [backend]

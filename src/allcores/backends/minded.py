@@ -35,7 +35,9 @@ class MindedBackend:
 
     def wake_by(self, when_ns: int) -> None:
         """See Backend."""
-        if self.sleeps_until is not None and when_ns < self.sleeps_until:
+        # Read once: the minder, which wakes up at any time, sets it without a lock.
+        until_ns = self.sleeps_until
+        if until_ns is not None and when_ns < until_ns:
             self.sleeps_until = None
             self.wake()
 
