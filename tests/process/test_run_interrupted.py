@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,27 @@ def test_while_the_last_commit_is_waited_for(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert run().resumed == 10
+
+
+def test_while_the_thread_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of Python's own, which is taken for that, stayed taken: nobody went on any more."""
+    enter, ended, left = threading.Condition.__enter__, threading.Event(), [1]
+
+    def interrupted(condition: threading.Condition) -> bool:
+        taken = enter(condition)
+        caller = sys._getframe(2)
+        if caller.f_code.co_filename == writer.__file__ and caller.f_code.co_name == "put" and left.pop():
+            left.append(0)
+            raise KeyboardInterrupt
+        return taken
+
+    def work() -> None:
+        journal = allcores.Journal(folder="runs", fsync="never", commit_items=2)
+        with allcores.Pool(backend="serial") as pool, contextlib.suppress(KeyboardInterrupt):
+            pool.run(abs, range(10), "out.jsonl", journal=journal)
+        ended.set()
+
+    monkeypatch.setattr(threading.Condition, "__enter__", interrupted)
+    threading.Thread(target=work, daemon=True).start()
+    assert ended.wait(PATIENCE_S)
+    monkeypatch.undo()

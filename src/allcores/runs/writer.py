@@ -41,6 +41,7 @@ from allcores.runs.states import Enough, State, put_states
 from allcores.sinks.json_stream import failure_record
 from allcores.sinks.json_text import to_json
 from allcores.sources.text import BadInput
+from allcores.system.nudge import Nudge
 
 #: outcomes and characters that may wait; then the consumer waits, too. Larger bears a slower disk for longer.
 MOST_WAITING = 200_000
@@ -99,9 +100,9 @@ class Writer:
         self._new_rows: list[InputCheckpoint | KeyRow | State | Enough] = []
         self._bad: deque[BadInput] = deque()
         #: something to do before its time, or at all
-        self._wake = threading.Event()
+        self._wake = Nudge()
         #: a commit has ended
-        self._room = threading.Event()
+        self._room = Nudge()
         self._closing = False
         self._stop: Callable[[], object] | None = None
         #: why nothing more is written
@@ -114,7 +115,7 @@ class Writer:
             self._thread.start()
         except BaseException:  # of a signal's handler, while it is waited for: nobody will close this one
             self._closing = True
-            self._wake.set()
+            self._wake.give()
             raise
 
     # --- the consumer's side ---
@@ -140,7 +141,7 @@ class Writer:
         if self.error is not None:
             raise self.error
         if many:
-            self._wake.set()
+            self._wake.give()
             self._wait_for_room()
 
     def when_lost(self, stop: Callable[[], object]) -> None:
@@ -158,7 +159,7 @@ class Writer:
             JournalError: If anything could not be committed.
         """
         self._closing = True
-        self._wake.set()
+        self._wake.give()
         self._thread.join()
         if self.error is not None:
             raise self.error
@@ -167,7 +168,7 @@ class Writer:
         """Call `then` once the thread does nothing more: soon, and here; else it does so itself."""
         self._then.append(then)
         self._closing = True
-        self._wake.set()
+        self._wake.give()
         try:
             self._thread.join(LET_GO_S)
         finally:
@@ -188,7 +189,6 @@ class Writer:
                 raise JournalError(f"the disk took nothing of the journal for {STUCK_S:g} s", run=self._name)
             began = monotonic()
             self._room.wait(LOOK_S)
-            self._room.clear()
             # The time in which the program is stopped (Ctrl-Z, a container that is paused) is none of the disk's.
             left -= min(monotonic() - began, 2 * LOOK_S)
 
@@ -204,17 +204,16 @@ class Writer:
     def _keep_committing(self) -> None:
         while True:
             self._wake.wait(self._commit_s)
-            self._wake.clear()
             last = self._closing
             try:
                 self._commit()
             except BaseException as error:
                 self.error = self._trouble(error)
-                self._room.set()
+                self._room.give()
                 if self._stop is not None and not self._closing:
                     self._stop()
                 return
-            self._room.set()
+            self._room.give()
             if last:
                 return
 
