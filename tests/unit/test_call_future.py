@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from allcores import Pool
+from allcores.pool.call_chunks import calls_map
 from allcores.pool.call_future import CallFuture
+from allcores.pool.pool import driver_of
+from allcores.scheduler.map_state import Chunk
 
 
 class Contested(CallFuture):
@@ -136,6 +140,42 @@ def test_callbacks_are_called_whoever_of_two_threads_ends_it() -> None:
     other.join(60)
     assert future.cancelled()
     assert told == [future]
+
+
+class Kept(CallFuture):
+    """A call that cannot be cancelled once a worker has it."""
+
+    ends_running_calls = False
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_call_is_either_cancelled_or_run(is_cancelled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is given it in the moment of `cancel()` runs it: the two are decided behind one lock."""
+    begun, told = list[int](), list[Any]()
+    with Pool(1, backend="serial") as pool:
+        driver = driver_of(pool)
+        future = Kept(driver)
+        future.add_done_callback(told.append)
+        map_state = driver.call(None, calls_map)
+        function = driver.functions.named(begun.append, "call")
+        chunk = Chunk(map_state, function, 0, [((1,), {})], future=future)
+        future.bind(chunk, pool)
+        withdraw = driver.withdraw
+
+        def withdraw_late(chunk: Chunk) -> bool:
+            if not is_cancelled:
+                driver.add(chunk)
+            found = withdraw(chunk)
+            if is_cancelled:
+                driver.add(chunk)
+            return found
+
+        monkeypatch.setattr(driver, "withdraw", withdraw_late)
+        assert future.cancel() is is_cancelled
+        future.begin_here()
+        assert future.cancelled() is is_cancelled
+        assert begun == ([] if is_cancelled else [1])
+        assert told == [future]
 
 
 class Falsy(Exception):

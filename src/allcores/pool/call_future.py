@@ -63,9 +63,9 @@ class CallFuture(Future[Any]):
                     return self.cancelled()
                 # The base class refuses once a call is running; ours can still be cancelled.
                 self._state = "PENDING"
-        elif chunk is not None and chunk.cancel_token.is_sent:
-            return self.cancelled()
-        if not super().cancel():
+            if not super().cancel():
+                return False
+        elif not self._withdraw(driver):
             return False
         self._notify_cancel()
         driver.submitted.waiting.discard(self)
@@ -73,6 +73,22 @@ class CallFuture(Future[Any]):
             driver.cancel_call(chunk)
         self._chunk = self._owner = None
         return True
+
+    def _withdraw(self, driver: Driver) -> bool:
+        """Cancel it unless a worker has it; False if one has, or had."""
+        with self._condition:
+            chunk = self._chunk
+            # One decision: from here on no worker is given it, and before nobody was told that it is cancelled.
+            if chunk is not None and not self.done() and not driver.withdraw(chunk):
+                return False
+            quiet, self._quiet = self._quiet, True
+            try:
+                cancelled = super().cancel()
+            finally:
+                self._quiet = quiet
+        if not quiet:
+            self.call_back()
+        return cancelled
 
     def result(self, timeout: float | None = None) -> Any:
         """What the call returned; its exception raised. TimeoutError after `timeout` seconds."""

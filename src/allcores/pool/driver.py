@@ -486,6 +486,16 @@ class Driver:
         if not self.closed and self.pid == os.getpid():
             self.turn(lambda scheduler, now: scheduler.cancel_chunk(chunk, now))
 
+    def withdraw(self, chunk: Chunk) -> bool:
+        """Have no worker get a call; False if one was given it. `cancel_call` is to follow."""
+        if self.closed or self.pid != os.getpid():
+            return True
+        with self.lock:
+            if chunk.cancel_token.is_sent:
+                return False
+            self.scheduler.cancel_chunk(chunk, monotonic_ns())
+            return True
+
     def end_workers(self, reason: str, *, at_once: bool) -> None:
         """End all workers, whatever they run, and start no others; `close` is to follow.
 
