@@ -105,8 +105,11 @@ def leave() -> None:
     me = get_ident()
     _inside.discard(me)
     # If the program has set a threshold meanwhile, that is the one.
-    if not _inside and get_threshold()[0] == HELD_OFF:
+    while not _inside and get_threshold()[0] == HELD_OFF:
         set_threshold(_threshold)
+        if _inside:
+            # Another thread has entered behind the look, and found collections held off.
+            _hold_off()
     if me == _main:
         global _noting
         try:
@@ -120,6 +123,15 @@ def leave() -> None:
         finally:
             if _noted:
                 _deliver()
+
+
+def _hold_off() -> None:
+    """Have no automatic collection begin, whatever the program's threshold is now."""
+    global _threshold
+    threshold = get_threshold()[0]
+    if threshold and threshold != HELD_OFF:
+        _threshold = threshold
+        set_threshold(HELD_OFF)
 
 
 def inside() -> bool:
