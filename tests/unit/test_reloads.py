@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -40,6 +41,25 @@ def test_also_where_it_was_taken_out_and_imported_again(module: ModuleType) -> N
     assert reloads.current() is first
     importlib.import_module(NAME)
     assert reloads.current()[NAME] == first.get(NAME, 0) + 1
+
+
+def test_two_threads_that_look_at_the_same_time_both_know(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that comes to its end last has begun before the other found it."""
+    before, is_own = reloads.current().get(NAME, 0), reloads._is_own
+    others: list[reloads.Reloads] = []
+
+    def look_later(name: str, module: object) -> bool:
+        if threading.current_thread() is threading.main_thread() and not others:
+            other = threading.Thread(target=lambda: others.append(reloads.current()))
+            other.start()
+            other.join()
+        return is_own(name, module)
+
+    importlib.reload(module)
+    monkeypatch.setattr(reloads, "_is_own", look_later)
+    assert reloads.current()[NAME] == before + 1
+    assert [each[NAME] for each in others] == [before + 1]
+    assert reloads.current()[NAME] == before + 1
 
 
 def test_what_is_installed_is_left_alone() -> None:

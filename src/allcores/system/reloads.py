@@ -30,6 +30,8 @@ _count = 0
 #: of those that were there: names, modules, their dicts, and their specifications
 _view: tuple[list[str], list[Any], list[dict[str, Any]], list[Any]] = [], [], [], []
 _last: Reloads = {}
+#: what the next answer is made of
+_reloaded: Reloads = {}
 
 
 def current() -> Reloads:
@@ -47,7 +49,7 @@ def current() -> Reloads:
 
 def _look() -> None:
     global _count, _last, _view
-    _count, found, again = len(sys.modules), [], dict(_last)
+    _count, found = len(sys.modules), []
     for name in [name for name in list(sys.modules) if name not in _others]:
         module = sys.modules.get(name)
         if not _is_own(name, module):
@@ -57,10 +59,11 @@ def _look() -> None:
         now = names["__spec__"]
         if _specifications.setdefault(name, now) is not now:
             _specifications[name] = now
-            again[name] = again.get(name, 0) + 1
+            _reloaded[name] = _reloaded.get(name, 0) + 1
         found.append((name, module, names, now))
-    if again != _last:
-        _last = again
+    # Another thread may be looking, too, and have found what this one has not.
+    while _last != _reloaded:
+        _last = _reloaded.copy()
     _view = tuple(map(list, zip(*found, strict=True))) if found else ([], [], [], [])  # type: ignore[assignment]
 
 
