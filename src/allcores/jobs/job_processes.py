@@ -47,7 +47,9 @@ class JobProcess:
         takes_less_until: So long it is given what is free, and does not wait for more: it has just waited in vain.
         answer: What it said last; None: nothing.
         drained: It has stopped its runs, to be gone on with.
-        ended_for: Why it is being ended: "cancel", "deadline", "drain", "boot"; None: it is not.
+        ended_for: Why it is being ended: "cancel", "deadline", "drain", "boot", "message" (it said what is none); None:
+            it is not.
+        is_mute: It can say nothing more: its end of the pipe is closed.
         kill_at: When it is killed.
         progress: The last that it told, and has not been written yet.
         below: What it had started when its end was asked for.
@@ -68,6 +70,7 @@ class JobProcess:
     answer: Answer | None = None
     drained: bool = False
     ended_for: str | None = None
+    is_mute: bool = False
     kill_at: float | None = None
     progress: dict[str, Any] | None = None
     last_progress: dict[str, Any] | None = None
@@ -139,19 +142,16 @@ class JobProcess:
                 setattr(self, name, at + seconds)
 
     def hear(self) -> Iterator[dict[str, Any]]:
-        """What it has said since; nothing once it is gone."""
-        while True:
+        """What it has said since; nothing once it is gone. Raises: ValueError, RecursionError: If it is no message."""
+        while not self.is_mute:
             try:
                 data = self.pipe.connection.recv(262_144)
+            except BlockingIOError:
+                return
             except OSError:
-                return
-            if not data:
-                return
-            try:
-                yield from self.pipe.received(data)
-            except (ValueError, RecursionError):
-                self.end("boot", 0.0)
-                return
+                data = b""
+            self.is_mute = not data
+            yield from self.pipe.received(data)
 
     def tell(self, **message: Any) -> None:
         """Say something to it; it is gone if that fails."""
@@ -161,6 +161,9 @@ class JobProcess:
         """End it: politely at first, then not; idempotent."""
         if self.ended_for is None:
             self.ended_for = why
+        if self.popen is not None and self.popen.returncode is not None:
+            # What it said last is heard once it is collected: its number may be another one's by now.
+            return
         if self.kill_at is None:
             self.kill_at = now + TERMINATE_S
             # Once it has ended, nothing is below it.

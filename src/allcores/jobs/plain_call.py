@@ -48,6 +48,21 @@ class Answer(NamedTuple):
     final: bool = False
 
 
+_FIELDS: dict[str, Any] = {
+    "ok": bool, "text": str | None, "type": str, "message": str, "traceback": str, "seconds": int | float,
+    "final": bool,
+}  # fmt: skip
+
+
+def answer_of(fields: Any) -> Answer:
+    """The answer that a process of a job has sent. Raises: TypeError, ValueError: If it is none."""
+    found = Answer(*fields)
+    files = tuple((str(name), int(size), str(media_type)) for name, size, media_type in found.files)
+    if not all(isinstance(getattr(found, name), kinds) for name, kinds in _FIELDS.items()):
+        raise ValueError("it is no answer")
+    return found._replace(files=files)
+
+
 class TaskFailed(Exception):
     """What an attempt that failed raises: its argument holds the fields of an `Answer`.
 

@@ -8,13 +8,15 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from allcores.formatting import size_text
 from allcores.jobs import decisions, stacks
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.job_processes import JobProcess
 from allcores.jobs.model import Claim, JobError, Progress
-from allcores.jobs.plain_call import Answer
+from allcores.jobs.plain_call import Answer, answer_of
+from allcores.jobs.rows import progress_from_json, progress_to_json
 
 #: seconds for which a job that wants to map waits for cores that others are about to give back
 GRANT_S = 2.0
@@ -88,25 +90,42 @@ class ProcessSide:
     def _hear(self, process: JobProcess) -> None:
         # The time is asked for here: a supervisor that waited for its store begins nobody's seconds in the past.
         now = time.monotonic()
-        for message in process.hear():
-            op = message.pop("op", None)
-            if op == "ready":
-                process.begins(now)
-                process.note_memory(message["memory"])
-            elif op == "cores":
-                process.wants_cores = now
-            elif op == "give_back":
-                self._shares.give_back(process.claim.job.id)
-            elif op == "progress":
-                process.progress = process.last_progress = message
-            elif op == "done":
-                fields = message["answer"]
-                fields[2] = tuple(tuple(each) for each in fields[2])
-                process.answer = Answer(*fields)
-                process.kill_at = process.kill_at or now + LAST_S
-            elif op == "drained":
-                process.drained = True
-                process.kill_at = process.kill_at or now + LAST_S
+        try:
+            for message in process.hear():
+                self._take(process, message, now)
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+            # It came from the task, which has all descriptors, or from another version of this program.
+            if process.answer is None and not process.drained:
+                process.end("message", 0.0)
+        if process.is_mute:
+            # An end of a file is there to be read again and again.
+            self._listen_no_more(process)
+
+    def _take(self, process: JobProcess, message: dict[str, Any], now: float) -> None:
+        op = message.pop("op", None)
+        if op == "ready":
+            memory = int(message["memory"])
+            process.begins(now)
+            process.note_memory(memory)
+        elif op == "cores":
+            process.wants_cores = now
+        elif op == "give_back":
+            self._shares.give_back(process.claim.job.id)
+        elif op == "progress":
+            told = progress_of(message)
+            if told is None or progress_from_json(progress_to_json(told)) is None:
+                raise ValueError("no progress")
+            process.progress = process.last_progress = message
+        elif op == "done":
+            process.answer = answer_of(message["answer"])
+            process.kill_at = process.kill_at or now + LAST_S
+        elif op == "drained":
+            process.drained = True
+            process.kill_at = process.kill_at or now + LAST_S
+
+    def _listen_no_more(self, process: JobProcess) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(process.pipe.connection)
 
     def watch(self, now: float) -> None:
         """Grant cores, and end what has used up its time."""
@@ -153,8 +172,7 @@ class ProcessSide:
             # What it said in its last moment is still in the socket.
             self._hear(process)
             self._end_rest(process)
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(process.pipe.connection)
+            self._listen_no_more(process)
             process.close()
             del self.processes[job]
             self._shares.end(job)
@@ -192,6 +210,12 @@ class ProcessSide:
         if process.ended_for == "boot":
             message = f"its process did not load the tasks within {self._boot_s:g} s"
             return JobError("WorkerLost", message, words, "did not start", memory)
+        if process.ended_for == "message":
+            message = (
+                "its process sent the supervisor what is no message: the task writes to a descriptor that it has not"
+                " opened, or allcores was upgraded while the supervisor ran (start it again)"
+            )
+            return JobError("WorkerLost", message, words, "no message", memory)
         how = f"was killed by {name}" if name else f"ended with exit code {exitcode}"
         message = f"the process of the job {how} before the task returned; it had used {size_text(memory)} at most"
         return decisions.death(name, exitcode, memory, message, words)

@@ -48,6 +48,10 @@ class Side:
         self._selector.register(ours, selectors.EVENT_READ)
         return process, MessagePipe(theirs)
 
+    def select(self) -> list[object]:
+        """Sockets that wake the supervisor now."""
+        return [key.fileobj for key, _ in self._selector.select(0)]
+
 
 @pytest.fixture
 def side(tmp_path: Path) -> Iterator[Side]:
@@ -104,3 +108,52 @@ def test_seconds_for_which_all_was_stopped_are_no_part_of_a_timeout(side: Side) 
     assert (loading.ended_for, ready.ended_for) == (None, None)
     side.processes.watch(time.monotonic() + 3630.0 + 300.0)
     assert (loading.ended_for, ready.ended_for) == ("boot", "deadline")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\n",
+        b"[1]\n",
+        b'{"op": "ready"}\n',
+        b'{"op": "ready", "memory": "much"}\n',
+        b'{"op": "done"}\n',
+        b'{"op": "done", "answer": 5}\n',
+        b'{"op": "done", "answer": [true, 1]}\n',
+        b'{"op": "done", "answer": [true, "1", [["a"]]]}\n',
+        b'{"op": "progress", "done": "x"}\n',
+        b'{"op": "progress", "done": 1, "failed": 0, "total": 2, "at": 1.0, "started": 1.0, "run": {}, "note": 5}\n',
+    ],
+)
+def test_what_is_no_message_ends_its_sender_alone(side: Side, data: bytes) -> None:
+    """A task has all descriptors of its process, and its allcores may be of another version."""
+    other, its = side.begin("other")
+    wrong, of_wrong = side.begin("wrong")
+    of_wrong.connection.sendall(data)
+    its.send(op="ready", memory=0)
+    side.processes.hear()
+    side.processes.watch(time.monotonic())
+    assert (wrong.ended_for, other.ended_for, other.ready) == ("message", None, True)
+    os.waitid(os.P_PID, wrong.pid, os.WEXITED | os.WNOWAIT)
+    (end,) = side.processes.ended()
+    assert end.process is wrong and end.death is not None and end.death.cause == "no message"
+
+
+def test_the_last_word_of_a_process_is_its_answer_whatever_comes_behind_it(side: Side) -> None:
+    process, its = side.begin("job", ends=True)
+    its.send(op="done", answer=[False, None, [], "ValueError", "no", "", 0.0, False])
+    its.connection.sendall(b"nonsense\n")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    (end,) = side.processes.ended()
+    assert (process.ended_for, end.death) == (None, None)
+    assert end.answer is not None and end.answer.type == "ValueError"
+
+
+def test_a_process_that_has_closed_its_end_wakes_nobody_any_more(side: Side) -> None:
+    """The supervisor would have turned as fast as it can, for as long as the job runs."""
+    process, its = side.begin("job")
+    its.send(op="ready", memory=0)
+    its.close()
+    assert side.select() == [process.pipe.connection]
+    side.processes.hear()
+    assert process.ready and process.ended_for is None and side.select() == []
