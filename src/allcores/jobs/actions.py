@@ -248,11 +248,19 @@ def counted(walk: Walk, change: int, most: float) -> tuple[int, bool]:
     return count, True
 
 
-def bring_back(transaction: Transaction, payloads: Sequence[int]) -> list[list[str] | AllcoresError]:
-    """Up to a portion of the jobs that a row of the audit deleted come back; a key that is taken stays taken."""
-    answers: list[list[str] | AllcoresError] = []
+def bring_back(
+    transaction: Transaction, payloads: Sequence[tuple[int, str, int | None]]
+) -> list[tuple[list[str], int | None] | AllcoresError]:
+    """Up to a portion of the jobs that a row of the audit deleted come back; a key that is taken stays taken.
+
+    That is written down in the same transaction: who asks for it at the same time finds them, or the row of who has.
+
+    Payloads: that row, who brings them back, and the row in which earlier portions are written down, if there are any.
+    Returns ids, and the row.
+    """
+    answers: list[tuple[list[str], int | None] | AllcoresError] = []
     table = schema.deleted
-    for audit in payloads:
+    for audit, by, written in payloads:
         sizes = transaction.connection.execute(
             select(table.c.seq, table.c.bytes).where(table.c.audit == audit).order_by(table.c.seq).limit(PORTION)
         ).all()
@@ -280,8 +288,20 @@ def bring_back(transaction: Transaction, payloads: Sequence[int]) -> list[list[s
             if tags:
                 transaction.connection.execute(insert(schema.job_tags), tags)
             _without(transaction, table, [row["seq"] for row in back])
-        answers.append([row["id"] for row in back])
+            written = _written_down(transaction, audit, by, written, len(back))
+        answers.append(([row["id"] for row in back], written))
     return answers
+
+
+def _written_down(transaction: Transaction, deletion: int, by: str, row: int | None, count: int) -> int:
+    """The row of the audit that says so many more jobs of a deletion came back."""
+    table = schema.audit
+    if row is None:
+        (made,) = write_down(transaction, [(by, "undelete", count, {"audit": deletion})])
+        assert isinstance(made, int)
+        return made
+    transaction.connection.execute(update(table).where(table.c.seq == row).values(count=table.c.count + count))
+    return row
 
 
 def _tags(text: str) -> list[str]:

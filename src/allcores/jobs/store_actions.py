@@ -73,11 +73,14 @@ class StoreActions(StoreReading):
             UndoExpired: It is gone for good.
         """
         check_whole(audit, "the number of a row of the audit")
+        check_name(by, "who does it", empty=True)
         ids: list[str] = []
+        row: int | None = None
         pause, end = Pause(self._database), math.inf if seconds is None else time.monotonic() + seconds
         while True:
             pause.before()
-            if not (some := self._commits.run(actions.bring_back, audit)):
+            some, row = self._commits.run(actions.bring_back, (audit, by, row))
+            if not some:
                 break
             ids += some
             if time.monotonic() >= end:
@@ -98,8 +101,7 @@ class StoreActions(StoreReading):
                     return Changed(0, audit=back)
         actions.check_undo(len(ids), 1 if deleted is None else int(deleted))
         self._changed()
-        row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))
-        return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row, time_was_up=bool(some))
+        return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row or 0, time_was_up=bool(some))
 
     def _act(
         self, name: str, act: actions.Act, which: Collection[str] | Snapshot, by: str, seconds: float | None

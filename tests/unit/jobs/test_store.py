@@ -27,8 +27,10 @@ from allcores.jobs.errors import (
     StoreError,
     UndoExpired,
 )
+from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
+    Changed,
     Claim,
     Finished,
     JobError,
@@ -134,6 +136,25 @@ def test_what_was_deleted_comes_back(store: JobStore) -> None:
     # A second click: they are back already, and not gone for good.
     assert store.undelete(deleted.audit, "anna").count == 0
     assert [row.action for row in store.audit()] == ["undelete", "delete"]
+
+
+def test_two_who_bring_back_the_same_jobs_at_the_same_time(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second click on Undo, as the first one has just had them: they are there, and not gone for good."""
+    job = store.submit("f", {}).job
+    deleted = store.delete([job.id], "ann").audit
+    run, second = GroupCommit.run, [deleted]
+    found: list[Changed] = []
+
+    def then_another(commits: GroupCommit, handler: Any, payload: Any, **options: Any) -> Any:
+        answer = run(commits, handler, payload, **options)
+        if handler is actions.bring_back and second:
+            found.append(store.undelete(second.pop(), "bob"))
+        return answer
+
+    monkeypatch.setattr(GroupCommit, "run", then_another)
+    first = store.undelete(deleted, "ann")
+    assert found == [Changed(0, audit=first.audit)] and first.count == 1
+    assert [(row.action, row.by, row.count) for row in store.audit()] == [("undelete", "ann", 1), ("delete", "ann", 1)]
 
 
 def test_what_is_old_goes_and_its_files_go_with_it(store: JobStore) -> None:
