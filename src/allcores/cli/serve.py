@@ -81,7 +81,9 @@ class SupervisorKeeper:
                 self._tell("the supervisor is killed: its jobs go back into the queue when the next one starts")
                 process.kill()
                 process.wait()
-        self._thread.join()
+        # A signal may come before it is started.
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _keep(self) -> None:
         pause, taken = FIRST_PAUSE_S, False

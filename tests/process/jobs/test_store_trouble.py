@@ -206,6 +206,10 @@ def test_a_supervisor_that_cannot_be_started_is_tried_again(tmp_path: Path) -> N
     assert told[0].startswith("the supervisor cannot be started (No such file or directory): the next try is in")
 
 
+def test_a_keeper_that_a_signal_ends_before_it_has_begun(tmp_path: Path) -> None:
+    SupervisorKeeper([str(tmp_path / "no-python")], lambda _: None, 1.0).close()
+
+
 @pytest.mark.parametrize("task", ["hold", "hold_with_job"])
 def test_the_process_of_a_job_is_told_once_the_store_takes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
