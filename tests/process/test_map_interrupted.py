@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import operator
 import random
+import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 from tests.process.interrupting import Interrupting, leading, python_handler
 
 from allcores import Interrupted, Pool
+from allcores.backends.in_process import InProcessWorker
 from allcores.pool import result_stream
+from allcores.pool.pool import driver_of
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +81,51 @@ def test_a_step_before_the_first_item_that_is_interrupted_is_begun_again_by_the_
         assert (raised.value.done, len(begun)) == ([], 1)
         assert pool.map(operator.add, [1, 2]) == [6, 7]
     assert len(begun) == 2
+
+
+@pytest.mark.parametrize("moment", ["begun", "running", "told"])
+def test_ctrl_c_between_two_steps_of_a_serial_pool_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """What was being run has an end, though it was not told: its reader waited for that until Ctrl-C came once more."""
+    presses = [1]
+
+    def press() -> None:
+        if presses:
+            presses.pop()
+            signal.raise_signal(signal.SIGINT)
+
+    class Chunks(deque[Any]):
+        def popleft(self) -> Any:
+            # With the lock, which it is delivered behind.
+            press()
+            return super().popleft()
+
+    run, results_of = InProcessWorker.run, InProcessWorker._results
+
+    def late_run(*given: Any) -> None:
+        press()
+        run(*given)
+
+    def late_results(*given: Any, **options: Any) -> Any:
+        press()
+        return results_of(*given, **options)
+
+    def never(*given: Any) -> None:
+        raise AssertionError("nobody would wake it")
+
+    with Pool(backend="serial") as pool:
+        stream = pool.outcomes(abs, range(10), chunk=2, ordered=False)
+        backend: Any = driver_of(pool).backend
+        if moment == "begun":
+            backend._chunks = Chunks(backend._chunks)
+        elif moment == "running":
+            monkeypatch.setattr(InProcessWorker, "run", late_run)
+        else:
+            monkeypatch.setattr(InProcessWorker, "_results", late_results)
+        monkeypatch.setattr(backend, "_sleep", never)
+        with pytest.raises(KeyboardInterrupt):
+            list(stream)
+        assert not presses
+        assert not backend._running
+        assert pool.map(abs, range(-5, 0)) == [5, 4, 3, 2, 1]

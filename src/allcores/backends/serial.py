@@ -33,6 +33,23 @@ STUCK = (
 )
 
 
+class _Begun:
+    """What a thread runs.
+
+    Attributes:
+        told: Items of it that have been told.
+        ended: So has its end.
+    """
+
+    __slots__ = ("chunk", "ended", "thread", "told")
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+        self.chunk: Chunk | None = None
+        self.told = 0
+        self.ended = False
+
+
 class SerialBackend(InProcessBackend):
     """One worker: whoever reads."""
 
@@ -106,16 +123,16 @@ class SerialBackend(InProcessBackend):
                 return True
             if self._has_failed:
                 return False
-        this = threading.get_ident()
-        chunk = self._begin_chunk(this)
-        if chunk is not None:
-            try:
+        begun = _Begun(threading.get_ident())
+        try:
+            self._begin_chunk(begun)
+            if begun.chunk is not None:
                 with task_of(host, in_process_worker.state):
-                    in_process_worker.run(chunk, self._report)
-            finally:
-                self._running.remove(this)
-                self.wake()  # of those that wait one may be in a task, and the last that could begin anything
-            return True
+                    in_process_worker.run(begun.chunk, partial(self._report, begun))
+                return True
+        finally:
+            if begun.chunk is not None:
+                self._end_chunk(begun, in_process_worker)
         due_ns = self.pump_due_ns()
         if due_ns is None or due_ns > monotonic_ns():
             return False
@@ -145,14 +162,31 @@ class SerialBackend(InProcessBackend):
         self._is_set_up = True
         return None
 
-    def _begin_chunk(self, this: int) -> Chunk | None:
-        """The next chunk, which this thread runs from now on; nobody sees it with nobody."""
+    def _begin_chunk(self, begun: _Begun) -> None:
+        """Give a thread the next chunk, if there is one, which it runs from now on; nobody sees it with nobody."""
         assert self._host is not None
         with self._host.lock:
-            if not self._chunks:
-                return None
-            self._running.append(this)
-            return self._chunks.popleft()
+            if self._chunks:
+                self._running.append(begun.thread)
+                begun.chunk = self._chunks.popleft()
+
+    def _end_chunk(self, begun: _Begun, in_process_worker: InProcessWorker) -> None:
+        """A thread runs a chunk no longer.
+
+        Where Ctrl-C came between two of our own steps, nobody has told its end, and its reader would wait for that.
+        """
+        host, chunk = self._host, begun.chunk
+        assert host is not None
+        assert chunk is not None
+        try:
+            with host.lock:
+                self._running.remove(begun.thread)
+                if not begun.ended:
+                    end = Results(in_process_worker.number, chunk.sequence, begun.told, 0, 0, values=[], ended=True)
+                    self._apply(begun, end)
+        finally:
+            self.wake()  # of those that wait one may be in a task, and the last that could begin anything
+            host.notify()
 
     def _has_nothing_to_begin(self, in_process_worker: InProcessWorker) -> bool:
         """What waits was stopped before it was begun: it comes to its end without a setup."""
@@ -161,9 +195,21 @@ class SerialBackend(InProcessBackend):
         except IndexError:
             return False
 
-    def _report(self, results: Results) -> None:
+    def _report(self, begun: _Begun, results: Results) -> None:
+        host = self._host
+        assert host is not None
+        try:
+            with host.lock:
+                self._apply(begun, results)
+        finally:
+            host.notify()
+
+    def _apply(self, begun: _Begun, results: Results) -> None:
+        """Tell results, and note that they are told; with the lock, so that Ctrl-C comes before both or after both."""
         assert self._host is not None
-        self._host.post([results])
+        self._host.apply([results], monotonic_ns())
+        self._host.execute()
+        begun.told, begun.ended = results.start + results.count, results.ended
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         waker = allocate_lock()
