@@ -172,13 +172,15 @@ class Supervisor:
                     self._step(holding)
                     self._wait()
         finally:
-            self._store_side.tell_unwritten(self._at_work())
-            self.store.when_changed(None)
-            self._pool.close()
-            self._processes.kill_all(KILL_S)
-            self._tell("ended")
-            lock.release()
-            self._close()
+            # Each of them, the last one first, whatever another one raises: a second Ctrl-C, say.
+            with contextlib.ExitStack() as ends:
+                ends.callback(self._close)
+                ends.callback(lock.release)
+                ends.callback(self._tell, "ended")
+                ends.callback(self._processes.kill_all, KILL_S)
+                ends.callback(self._pool.close)
+                ends.callback(self.store.when_changed, None)
+                ends.callback(self._store_side.tell_unwritten, self._at_work())
 
     def _claims(self) -> tuple[list[Claim], list[Claim]]:
         return list(self._at_work()), self._store_side.unwritten

@@ -20,7 +20,7 @@ from allcores.jobs.claims import Choose
 from allcores.jobs.ends import End
 from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Claim
-from allcores.jobs.pool_side import is_alive
+from allcores.jobs.pool_side import PoolSide, is_alive
 from allcores.jobs.store import Exchanged
 
 
@@ -45,6 +45,25 @@ def test_a_supervisor_is_alone(queue: Queue, supervise: Any, tmp_path: Path) -> 
         with pytest.raises(AlreadySupervised) as caught:
             Supervisor(store, TASKS).run()
     assert caught.value.pid == supervisor.program.pid
+
+
+def test_an_interrupt_amid_its_end_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C: a program that goes on after it may have another supervisor."""
+    closed = PoolSide.close
+
+    def interrupted(side: PoolSide) -> None:
+        closed(side)
+        raise KeyboardInterrupt
+
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        supervisor = Supervisor(store, TASKS, workers=1)
+        supervisor.stop()
+        monkeypatch.setattr(PoolSide, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.run()
+        told = health.read(store.folder)
+        assert told is not None and told.state == "ended"
+        store.become_supervisor().release()
 
 
 def test_jobs_of_a_task_that_is_not_known_wait_and_that_is_told_once(
