@@ -20,6 +20,14 @@ DOUBT_S = 86_400.0
 _WRITE_S = (60.0, 3_600.0)
 
 
+def is_note(known: object) -> bool:
+    """Whether that is what `BelievedTime.note` made, and not a damaged row."""
+    if not isinstance(known, dict):
+        return False
+    time, doubt = known.get("time"), known.get("doubt")
+    return isinstance(time, int | float) and (doubt is None or isinstance(doubt, int | float))
+
+
 class BelievedTime:
     """See the module.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from allcores.jobs import descendants
 from allcores.jobs.duty import Duty, DutyTrouble, see_to
+from allcores.jobs.leases import beat_of
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.silence import Silence
 
@@ -70,7 +71,7 @@ class LeadDuty(Duty):
             self._store.stop_leading()
             return True
         leases = self._store.leases()
-        beats = {holder: int(said.get("beat", 0)) for holder, said in leases.items() if holder != self._store.holder}
+        beats = {holder: beat_of(said) for holder, said in leases.items() if holder != self._store.holder}
         if silent := self._silence.look(beats):
             self._take_over(silent)
         leading = self._store.lead()

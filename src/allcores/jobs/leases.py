@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from allcores.jobs import schema
 from allcores.jobs.errors import StoreError
 from allcores.jobs.group_commit import Transaction
+from allcores.jobs.rows import json_or_none
 
 #: kinds of records: a lease, by the name of its holder; and whose lease is that of the one that leads
 LEASE, LEADER = "lease", "leader"
@@ -45,7 +46,7 @@ def take_away(transaction: Transaction, silent: Mapping[str, int]) -> frozenset[
     """Take leases away that stand at these numbers still; those that are left."""
     leases = select(_records.c.name, _records.c.body).where(_records.c.kind == LEASE)
     rows = transaction.connection.execute(leases).all()
-    standing = frozenset(name for name, body in rows if silent.get(name) != _beat_of(body))
+    standing = frozenset(name for name, body in rows if silent.get(name) != beat_of(json_or_none(body)))
     lost = [name for name, _ in rows if name not in standing]
     if lost:
         transaction.connection.execute(delete(_records).where(_records.c.kind == LEASE, _records.c.name.in_(lost)))
@@ -63,8 +64,8 @@ def lead(transaction: Transaction, payloads: Sequence[tuple[str, bool]]) -> list
     answers: list[Any] = []
     for holder, has_lock in payloads:
         found = transaction.connection.execute(select(_records.c.body).where(_records.c.kind == LEADER)).scalar()
-        leader = None if found is None else json.loads(found)
-        may = has_lock or (leader is not None and (leader == holder or not stands(transaction, str(leader))))
+        leader = None if found is None else json_or_none(found)
+        may = has_lock or (found is not None and (leader == holder or not stands(transaction, str(leader))))
         answers.append(may and stands(transaction, holder))
         if answers[-1] and leader != holder:
             transaction.connection.execute(delete(_records).where(_records.c.kind == LEADER))
@@ -81,6 +82,7 @@ def follow(transaction: Transaction, payloads: Sequence[str]) -> list[Any]:
     return [None] * len(payloads)
 
 
-def _beat_of(body: str) -> int:
-    found = json.loads(body)
-    return int(found.get("beat", 0)) if isinstance(found, dict) else 0
+def beat_of(said: Any) -> int:
+    """The number at which a holder is; 0 where what it said is damaged: it says it anew, or is gone."""
+    beat = said.get("beat") if isinstance(said, dict) else None
+    return beat if isinstance(beat, int) else 0

@@ -334,6 +334,14 @@ def _time(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def json_or_none(text: Any) -> Any:
+    """The value of a JSON text; None if a damaged row has it."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
 def any_text(value: Any) -> str:
     """What a damaged row has for a text."""
     return plain_text(value if isinstance(value, str) else repr(value))

@@ -165,8 +165,8 @@ class SharedStore(JobStore):
         return self._lease.held
 
     def leases(self) -> dict[str, dict[str, Any]]:
-        """Holders, and what each said last: "beat", "host", "pid"."""
-        return self.records(leases.LEASE)
+        """Holders, and what each said last: "beat", "host", "pid"; nothing where that is damaged."""
+        return {name: said if isinstance(said, dict) else {} for name, said in self.records(leases.LEASE).items()}
 
     def lead(self) -> bool:
         """Try to lead; whether it does now. Raises: StoreError."""

@@ -84,7 +84,8 @@ class StoreKeeping(StoreActions):
         wall = time.time()
         if self._time is None:
             known = self.records(believed_time.KIND).get(believed_time.NAME)
-            self._time = BelievedTime(known, queries.first_and_last_end(self)[1])
+            fits = believed_time.is_note(known)
+            self._time = BelievedTime(known if fits else None, queries.first_and_last_end(self)[1])
         now = self._time.look(wall, time.monotonic(), age)
         if (note := self._time.note(age)) is not None:
             self.put_record(believed_time.KIND, believed_time.NAME, note)

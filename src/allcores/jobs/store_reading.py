@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from allcores.jobs.database import Database
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Attempt, AuditRow, Counts, Job, JobFilter, JobPage, Snapshot, Statistics
 from allcores.jobs.reading import attempts_of, change_in, jobs_where
-from allcores.jobs.rows import check_whole
+from allcores.jobs.rows import check_whole, json_or_none
 from allcores.system.forks import renew_in_children
 
 #: seconds between two looks for changes of other processes, however many threads wait for them
@@ -206,11 +205,11 @@ class StoreReading:
             return [actions.audit_row(row) for row in connection.execute(statement).mappings()]
 
     def records(self, kind: str) -> dict[str, Any]:
-        """Values of a kind by name, in the order of their names."""
+        """Values of a kind by name, in the order of their names; None for one that is damaged."""
         table = schema.records
         statement = select(table.c.name, table.c.body).where(table.c.kind == kind).order_by(table.c.name)
         with self._database.reading() as connection:
-            return {name: json.loads(body) for name, body in connection.execute(statement).all()}
+            return {name: json_or_none(body) for name, body in connection.execute(statement).all()}
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -34,6 +34,20 @@ def name_of(job: str, finished: float) -> str:
     return f"{job}:{finished:.6f}"
 
 
+def record_of(name: str, said: Any, at: float) -> dict[str, Any]:
+    """What a record says; of one that is damaged what its name does.
+
+    Args:
+        name: Of the record.
+        said: What was read.
+        at: When to tell that end, if it is damaged, seconds since 1970.
+    """
+    kinds = {"job": str, "tries": int, "at": int | float}
+    if isinstance(said, dict) and all(isinstance(said.get(field), kind) for field, kind in kinds.items()):
+        return said
+    return {"job": name.partition(":")[0], "tries": 0, "at": at}
+
+
 def are_there(store: StoreReading) -> bool:
     """Whether there are ends that nobody has taken. Raises: StoreError."""
     with store.reading() as connection:

@@ -222,9 +222,11 @@ class WebhookDuty(Duty):
         """Find what has ended, send what is due, write down what was taken."""
         if self._pending is None:
             # Planned by another one, perhaps, whose clock is another: none waits longer than it would by this clock.
+            known = self._store.records(untold.KIND)
+            found = {name: untold.record_of(name, said, wall) for name, said in known.items()}
             self._pending = {
                 name: {**record, "at": min(record["at"], wall + _pause_s(record["tries"]))}
-                for name, record in self._store.records(untold.KIND).items()
+                for name, record in found.items()
             }
         lost = self._store.sessions_lost
         at = (self._store.change_number(), lost)

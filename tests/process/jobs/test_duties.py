@@ -458,6 +458,22 @@ def test_an_end_that_a_retry_has_undone_is_not_told(tmp_path: Path, monkeypatch:
     assert [(each["state"], each["finished"]) for each in bodies] == [("cancelled", kept.finished)]
 
 
+@pytest.mark.parametrize("damage", ["x", "[]", '{"job": 5}'])
+def test_ends_are_told_whose_records_are_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    """The names of records say of which jobs they are."""
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        jobs = [store.submit("add", {}, webhook="http://127.0.0.1/").job.id for _ in range(2)]
+        store.cancel(jobs, "ann")
+        taken = store.take_ends(time.time())
+        with store._database.writing() as connection:
+            connection.exec_driver_sql("UPDATE allcores_records SET body = ? WHERE name = ?", (damage, min(taken)))
+        duty = hooks.WebhookDuty(store)
+        until(looked(duty, lambda: store.records(untold.KIND) == {}))
+        duty.close()
+    assert sorted(posted.ids) == sorted(jobs)
+
+
 def test_a_job_that_was_deleted_is_told_of_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether its end was seen before that or not."""
     posted = Posted(monkeypatch)

@@ -7,11 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.process.jobs.conftest import until
 
 from allcores.jobs import JobStore, State, delivery_queries
 from allcores.jobs.claims import Choice
-from allcores.jobs.leases import LeaseLost
+from allcores.jobs.lead_duty import MISSED, LeadDuty
+from allcores.jobs.leases import LeaseLost, beat_of
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.wake import Listener, wake
@@ -174,3 +176,22 @@ def test_the_end_of_one_leaves_the_other_one_to_be_woken(tmp_path: Path) -> None
             wake(tmp_path)
             assert later.socket is not None and later.socket.recv(16) == b"w"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["x", "[]", '{"beat": "x"}'])
+def test_damaged_records_keep_nobody_from_leading(where: str, damage: str) -> None:
+    """A dead one's lease is taken away all the same, and one that lives says anew what it said."""
+    with JobStore.open(where) as client, SharedStore.open(where) as one, SharedStore.open(where) as two:
+        one.become_supervisor(), two.become_supervisor()
+        (claim,) = claimed(one, client.submit("f", {}).job.id)
+        with client.reading() as connection:
+            connection.execute(text("UPDATE allcores_records SET body = :body"), {"body": damage})
+            connection.commit()
+        led: list[bool] = []
+        clock = iter(range(0, 1_000, 10))
+        duty = LeadDuty(two, [], led.append, clock=lambda: float(next(clock)))
+        for _ in range(MISSED + 2):
+            assert duty.look(1.0, stopping=False)
+        assert led == [True] and set(two.leases()) == {two.holder} and beat_of(two.leases()[two.holder]) > MISSED
+        assert (job := client.get(claim.job.id)) is not None and job.state is State.QUEUED
+        two.stop_leading()
