@@ -141,12 +141,14 @@ class CommitServer:
             each.close()
 
     def _serve(self) -> None:
-        while True:
+        ending = False
+        while not ending:
             requests: list[tuple[_Connection, list[dict[str, Any]]]] = []
             for key, _ in self._selector.select():
                 if key.fileobj is self._bell_end:
-                    return
-                if key.fileobj is self._listening:
+                    # What was taken in this turn is committed, and answered, still.
+                    ending = True
+                elif key.fileobj is self._listening:
                     self._accept()
                 else:
                     self._read(key.data, requests)

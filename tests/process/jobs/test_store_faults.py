@@ -7,14 +7,18 @@ import json
 import multiprocessing
 import os
 import random
+import select
+import selectors
 import shutil
 import signal
 import socket
 import sqlite3
 import stat
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +28,7 @@ from tests.process.warm import Interpreter
 
 from allcores import failpoints
 from allcores.errors import UsageError
-from allcores.jobs import checkpoints, database
+from allcores.jobs import checkpoints, commit_socket, database
 from allcores.jobs.errors import (
     NoStore,
     StoreBusy,
@@ -566,6 +570,37 @@ class TestSocket:
             line.close()
             assert other.submit("f", {}).job.seq in (1, 2)
             assert store.counts().total in (1, 2)
+
+    def test_what_was_taken_as_it_ends_is_answered(self, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        go, begun = threading.Event(), threading.Event()
+
+        class Late(selectors.DefaultSelector):
+            """Sees what came in a while at once, as soon as there is a connection."""
+
+            def select(self, timeout: float | None = None) -> Any:
+                if len(self.get_map()) > 2:
+                    begun.set()
+                    assert go.wait(PATIENCE_S)
+                return super().select(timeout)
+
+        monkeypatch.setattr(
+            commit_socket, "selectors", SimpleNamespace(DefaultSelector=Late, EVENT_READ=selectors.EVENT_READ)
+        )
+        body = json.dumps([prepared(Submission("f", {})).row]).encode()
+        with store.become_supervisor() as lock, socket.socket(socket.AF_UNIX) as line:
+            server = store._server
+            assert server is not None
+            line.connect(str(store.folder / "commits.sock"))
+            assert begun.wait(PATIENCE_S)
+            line.sendall(struct.pack(">I", len(body)) + body)
+            ender = threading.Thread(target=lock.release)
+            ender.start()
+            until(lambda: select.select([server._bell_end], [], [], 0)[0], "that its end is asked for")
+            go.set()
+            ender.join()
+            line.settimeout(PATIENCE_S)
+            assert line.recv(1 << 16)
+        assert store.counts().total == 1
 
     def test_what_was_submitted_and_deleted_while_the_supervisor_was_stopped_is_gone(
         self, store: JobStore, program: Start
