@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -513,3 +514,20 @@ def test_the_text_alone_is_there_for_programs(pool: allcores.Pool) -> None:
         pool.map(invert, [0])
     cause = caught.value.__cause__
     assert isinstance(cause, RemoteTraceback) and "in invert" in cause.tb and OURS not in cause.tb
+
+
+def test_a_step_without_a_line_is_left_as_it_is() -> None:
+    """Generated code has such steps, as that of `dataclasses.replace`: what a handler raised there was lost."""
+    lineless = FunctionType(invert.__code__.replace(co_linetable=b""), globals())
+    with allcores.Pool(backend="serial") as pool:
+        try:
+            pool.map(lineless, [0])
+        except ZeroDivisionError as error:
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            assert trace is not None
+            assert trace.tb_frame.f_code is lineless.__code__
+            assert trace.tb_lineno is None
+        else:
+            pytest.fail("it did not raise")

@@ -186,5 +186,7 @@ def _linked(links: list[TracebackType]) -> TracebackType | None:
     """A traceback of these; they are copied, since others may hold the originals."""
     trace = None
     for link in reversed(links):
-        trace = TracebackType(trace, link.tb_frame, link.tb_lasti, link.tb_lineno)
+        # Generated code may have steps without a line: -1 says that, and None is refused.
+        line: int | None = link.tb_lineno
+        trace = TracebackType(trace, link.tb_frame, link.tb_lasti, -1 if line is None else line)
     return trace
