@@ -12,12 +12,13 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import wait_until
 
 from allcores import Pool
-from allcores.adapters.cluster import node
+from allcores.adapters.cluster import node, node_table
 from allcores.adapters.cluster.base import Done
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import NodeResults, Opening, Reply, Request
 from allcores.adapters.cluster.node_changes import NodeChanges
 from allcores.backends import open as opener
+from allcores.system import caller
 
 
 def request(key: str, serial: int, **what: Any) -> Request:
@@ -175,3 +176,25 @@ def test_a_reply_that_comes_twice_is_read_and_kept_once() -> None:
     assert link.replied(1, reply, 2) == [reply]
     assert link.replied(1, reply, 3) == []
     assert not link._early
+
+
+def test_the_cluster_is_asked_on_where_a_warning_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed standard error, say. Nobody would hear of nodes any more, and the cluster be taken for lost."""
+    monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
+    monkeypatch.setattr(node_table, "DELAY_NS", 1)
+    told: list[str] = []
+
+    def closed(message: str) -> None:
+        told.append(message)
+        raise ValueError("I/O operation on closed file.")
+
+    monkeypatch.setattr(caller, "tell", closed)
+    cluster = NodesHere("a", lambda name, number: False)
+    cluster.why = "others have all that it has"
+    monkeypatch.setattr(node.Node, "_open", lambda self, opening: None)
+    with Pool(backend="dask", address=cluster):
+        wait_until(lambda: told)
+        asked: list[None] = []
+        monkeypatch.setattr(cluster, "nodes", lambda: asked.append(None) or {"a": 1})
+        wait_until(lambda: len(asked) > 1)
+    cluster.join()

@@ -113,7 +113,9 @@ class SchedulerWatch:
                 self._post(lambda text=text: self._silence.failed(text))  # type: ignore[misc]
             else:
                 self._post(lambda nodes=nodes: self._heard(nodes))  # type: ignore[misc]
-                ask_delays(self._cluster, list(self._links()), *self._delays, lambda: self._closing)
+                # What a program makes of warnings may raise; without this thread the cluster would be taken for lost.
+                with contextlib.suppress(Exception):
+                    ask_delays(self._cluster, list(self._links()), *self._delays, lambda: self._closing)
             self._soon.wait(LOOK_SOON_S if self._wanted else LOOK_S)
             self._soon.clear()
 
