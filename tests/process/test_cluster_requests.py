@@ -195,6 +195,11 @@ def test_the_cluster_is_asked_on_where_a_warning_cannot_be_told(monkeypatch: pyt
     with Pool(backend="dask", address=cluster):
         wait_until(lambda: told)
         asked: list[None] = []
-        monkeypatch.setattr(cluster, "nodes", lambda: asked.append(None) or {"a": 1})
+
+        def nodes() -> dict[str, int]:
+            asked.append(None)
+            return {"a": 1}
+
+        monkeypatch.setattr(cluster, "nodes", nodes)
         wait_until(lambda: len(asked) > 1)
     cluster.join()
