@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ def by_another(path: str, then: Callable[[], None]) -> None:
     if not child:
         try:
             os.close(done_writes)
-            FileLock(path)
+            lock = FileLock(path)  # noqa: F841
             os.write(held_writes, b"h")
             os.read(done, 1)
         finally:
@@ -62,7 +63,7 @@ def test_one_at_a_time(path: str) -> None:
 def test_another_process_has_it_until_it_ends(path: str) -> None:
     def refused() -> None:
         with pytest.raises(Held) as raised:
-            FileLock(path)
+            lock = FileLock(path)  # noqa: F841
         assert not raised.value.here
         assert holder(path) == raised.value.pid != os.getpid()
 
@@ -76,7 +77,7 @@ def test_a_number_that_cannot_be_read(path: str) -> None:
         Path(path).write_bytes(b"?")
         assert holder(path) == 0
         with pytest.raises(Held) as raised:
-            FileLock(path)
+            lock = FileLock(path)  # noqa: F841
         assert raised.value.pid is None
 
     by_another(path, unreadable)
@@ -182,3 +183,20 @@ def test_a_disk_without_locks_is_not_taken_for_another_process(path: str, monkey
     assert holder(path) is None
     with pytest.raises(JournalError, match=r"cannot lock run some: .*: No locks available"):
         run_lock.RunLock(os.path.dirname(path), "some")
+
+
+def test_a_lock_that_nobody_has_any_more_is_let_go_of(tmp_path: Path) -> None:
+    """Ctrl-C came between taking it and noting that: the run was "at work in this very process" for ever."""
+    path = str(tmp_path / "lock")
+
+    def interrupted() -> None:
+        FileLock(path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    gc.collect()
+    assert holder(path) is None
+    lock = FileLock(path)
+    assert holder(path) == os.getpid()
+    lock.release()

@@ -24,14 +24,15 @@ _HELD = frozenset((errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
 _FLOCK = struct.Struct("@hhqqi")
 
 _held: set[str] = set()
-_guard = threading.Lock()
+#: reentrant: the garbage collector may end a lock that nobody has any more, on the thread that takes another one
+_guard = threading.RLock()
 
 
 @forks.in_child
 def _after_fork() -> None:
     global _guard
     _held.clear()
-    _guard = threading.Lock()
+    _guard = threading.RLock()
 
 
 class Held(Exception):
@@ -88,6 +89,11 @@ class FileLock:
                 _held.discard(self._path)
                 os.close(fd)
                 raise
+
+    def __del__(self) -> None:
+        # Ctrl-C may come before the holder has noted that it has it: nobody would let go of it.
+        if getattr(self, "_fd", -1) >= 0:
+            self.release()
 
     @property
     def held(self) -> bool:
