@@ -12,9 +12,9 @@ A thread takes locks in this order, and none of the same line twice, unless it i
 3. `system.fork_lock` (reentrant)
 4. those of shared memory (`system.deferral.Lock`, reentrant): `SharedObjects` or `Encoder`, then `Arena`
 
-A `Bell` and a backend's queues never wait for their locks. A future's lock is not taken while one of these is held, nor
-is foreign code called on purpose, but to pickle an item that is sent again: outcomes and observers' events wait in
-queues until `Driver.lock` is released.
+A `Bell` and a backend's queues never wait for their locks. A future's lock is not taken while one of these is held (it
+may be held by a thread that takes the first: to cancel a call is one decision), nor is foreign code called on purpose,
+but to pickle an item that is sent again: outcomes and observers' events wait in queues until `Driver.lock` is released.
 """
 
 from __future__ import annotations
