@@ -42,6 +42,17 @@ from allcores.jobs.store import JobStore
 from allcores.jobs.submissions import prepared
 
 
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does not run meanwhile, and goes on afterwards."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: state(pid) == "T", "its stop")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 class Begun:
     """`storing`, with pipes to it and from it. To be closed; then it is ended if it still runs."""
 
@@ -608,15 +619,10 @@ class TestSocket:
         """Its request is in the socket still: that job would be made, and run, once more."""
         with program(action="supervise") as process:
             assert [process.heard(), process.heard()] == ["open", "ready"]
-            pid = process.program.pid
-            os.kill(pid, signal.SIGSTOP)
-            until(lambda: state(pid) == "T", "its stop")
-            try:
+            with stopped(process.program.pid):
                 store._client._timeout = 0.2
                 job = store.submit("f", {}).job
                 assert store.delete([job.id], "ann").count == 1
-            finally:
-                os.kill(pid, signal.SIGCONT)
             # Answered by the supervisor, after whatever had come before.
             store._client._silent_until = 0.0
             store._client._timeout = PATIENCE_S
@@ -628,13 +634,8 @@ class TestSocket:
         """Stopped, say: the submission is committed without it, once."""
         with program(action="supervise") as process:
             assert [process.heard(), process.heard()] == ["open", "ready"]
-            pid = process.program.pid
-            os.kill(pid, signal.SIGSTOP)
-            until(lambda: state(pid) == "T", "its stop")
-            try:
+            with stopped(process.program.pid):
                 store._client._timeout = 0.2
                 jobs = [store.submit("f", {"i": i}).job for i in range(2)]
-            finally:
-                os.kill(pid, signal.SIGCONT)
             process.told()
         assert all_jobs(store).keys() == {job.id for job in jobs}
