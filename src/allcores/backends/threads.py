@@ -6,10 +6,9 @@ unseen: its results are dropped, and a new thread takes its place.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, is_in_task_of, task_of
 from allcores.backends.in_process import AwaitedCall, InProcessBackend, InProcessWorker
@@ -32,6 +31,7 @@ from allcores.scheduler.messages import (
 )
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
+from allcores.system.nudge import Nudge
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
@@ -59,8 +59,8 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         self._workers: dict[int, _Worker] = {}
         #: workers that are gone; why they never ran, "" if they did
         self._gone: list[tuple[_Worker, str]] = []
-        #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
-        self._alarm: SimpleQueue[None] = SimpleQueue()
+        #: what wakes the minder, also by a signal's handler in the middle of another wake-up
+        self._alarm = Nudge()
         #: what ends the wait of tasks for items of this very pool, by their threads; with the host's lock
         self._awaited: dict[int, Bell | AwaitedCall] = {}
 
@@ -81,7 +81,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                     thread.start()
                 except RuntimeError as error:  # the machine, or an interpreter that is ending, has none left
                     self._gone.append((worker, f"it could not be started: {error}"))
-                    self._alarm.put(None)
+                    self._alarm.give()
                 else:
                     worker.thread = thread
                 continue
@@ -98,7 +98,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                 if isinstance(command, Kill):
                     # Reported by the minder: the scheduler is in the middle of a decision.
                     self._gone.append((found, ""))
-                    self._alarm.put(None)
+                    self._alarm.give()
 
     def progress(self, worker: int) -> WorkerProgress | None:
         found = self._workers.get(worker)
@@ -109,7 +109,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         return found.in_process_worker.work if found is not None else None
 
     def wake(self) -> None:
-        self._alarm.put(None)
+        self._alarm.give()
 
     def _work(self, worker: _Worker) -> None:
         host = self._host
@@ -149,8 +149,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
             if until_ns is not None:
                 alarm = min(until_ns, alarm or until_ns)
             self.sleeps_until = alarm if alarm is not None else (1 << 62)
-        with contextlib.suppress(Empty):
-            self._alarm.get(timeout=None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))
+        self._alarm.wait(None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))
         self.sleeps_until = None
         while self._gone:
             self._forget(*self._gone.pop(0))
@@ -213,7 +212,7 @@ class ThreadBackend(MindedBackend, InProcessBackend):
     def close(self) -> None:
         self.close_parent_memory()
         self._closing = True
-        self._alarm.put(None)
+        self._alarm.give()
         current = threading.current_thread()
         until = monotonic_ns() + int(CLOSE_S * 1e9)
         for worker in list(self._workers.values()):

@@ -21,7 +21,7 @@ class Nudge:
         if self._waiting.empty():
             self._waiting.put(None)
 
-    def wait(self, seconds: float) -> None:
-        """Until it is given, or for so long."""
+    def wait(self, seconds: float | None) -> None:
+        """Until it is given, or for so long; None: however long that takes."""
         with contextlib.suppress(Empty):
             self._waiting.get(timeout=seconds)
