@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType, ModuleType
@@ -56,7 +55,6 @@ def python_handler() -> Iterator[None]:
         yield
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
-        sys.settrace(None)
         signal.signal(signal.SIGINT, before)
 
 

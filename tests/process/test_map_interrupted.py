@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import random
 import signal
-import sys
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.process.interrupting import Interrupting, leading, python_handler
+from tests.tracing import traced
 
 from allcores import Interrupted, Pool
 from allcores.backends.in_process import InProcessWorker
@@ -38,10 +38,8 @@ def test_what_has_begun_is_in_what_is_raised_at_any_line(seed: int) -> None:
         for _ in range(15):
             started: list[int] = []
             interrupting = Interrupting(choice.randrange(100, 800), [result_stream])
-            with pytest.raises(Interrupted) as raised:
-                sys.settrace(interrupting)
+            with pytest.raises(Interrupted) as raised, traced(interrupting):
                 pool.map(partial(begin, started), range(20_000), chunk=16)
-            sys.settrace(None)
             assert interrupting.left <= 0
             assert raised.value.done == leading(started)
         assert pool.map(abs, [-1]) == [1]
@@ -54,10 +52,8 @@ def test_the_second_one_is_raised_at_once() -> None:
         for _ in range(15):
             started: list[int] = []
             interrupting = Interrupting(choice.randrange(100, 800), [result_stream], presses=2)
-            with pytest.raises(Interrupted) as raised:
-                sys.settrace(interrupting)
+            with pytest.raises(Interrupted) as raised, traced(interrupting):
                 pool.map(partial(begin, started), range(20_000), chunk=16)
-            sys.settrace(None)
             assert raised.value.done == list(range(len(raised.value.done)))
             assert set(raised.value.done) <= set(started)
         assert pool.map(abs, [-1]) == [1]

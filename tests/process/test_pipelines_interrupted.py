@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from tests.process import scripts
 from tests.process.interrupting import Interrupting, leading, python_handler
 from tests.process.waiting import Gate
+from tests.tracing import traced
 
 from allcores import Pipeline
 from allcores.pipelines import links, operators, outputs, source_reader, worked
@@ -21,6 +22,7 @@ from allcores.pipelines.execution import Execution
 
 INTERRUPTED = """
 import itertools, os, signal, sys, threading, traceback
+from contextlib import ExitStack
 from functools import partial
 from allcores import Pipeline
 from tests.process.waiting import wait_at, wait_until
@@ -106,11 +108,10 @@ def test_nothing_that_has_begun_is_lost_at_any_line(seed: int, first: str) -> No
         pipeline = Pipeline().map(same) if first == "stage" else Pipeline()
         pipeline = pipeline.enumerate().scan(later, 0).map(partial(begin, started), fuse=False)
         found = []
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), ExitStack() as from_then_on:
             for value in pipeline.imap(itertools.count(), workers=2, backend="threads"):
                 found.append(value)
                 if len(found) == 20:
-                    sys.settrace(interrupting)
-        sys.settrace(None)
+                    from_then_on.enter_context(traced(interrupting))
         assert interrupting.left <= 0
         assert found == leading(started)

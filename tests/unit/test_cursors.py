@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tracing import traced
 
 from allcores import Pipeline
 from allcores.errors import NotSupported, UsageError
@@ -438,14 +438,11 @@ def interrupted_at(step: int, work: Callable[[], object]) -> bool:
                 raise KeyboardInterrupt
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
     try:
-        work()
+        with traced(trace):
+            work()
     except KeyboardInterrupt:
         return True
-    finally:
-        sys.settrace(before)
     return False
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from signal import SIGINT, default_int_handler, raise_signal
 
 import pytest
 from tests.process.interrupting import Interrupting
+from tests.tracing import traced
 
 from allcores import Pipeline, Pool
 from allcores.system import interrupt_hold
@@ -231,12 +231,10 @@ def test_ctrl_c_at_any_line_of_a_lifted_part_or_its_ends_is_between_steps() -> N
         steps.clear()
         interrupting = Interrupting(at, [interrupt_hold], [part.__code__])
         try:
-            sys.settrace(interrupting)
-            part()
+            with traced(interrupting):
+                part()
         except KeyboardInterrupt:
             pass
-        finally:
-            sys.settrace(None)
         if interrupting.left > 0:
             break
         assert not hold.torn, at
