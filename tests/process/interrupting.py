@@ -39,7 +39,7 @@ class Interrupting:
 
 
 def _in_finalizer(frame: FrameType | None) -> bool:
-    """Of an object that is gone, on its own or as garbage, at whatever line that was."""
+    """Of an object that is gone, at whatever line that was (garbage is not collected meanwhile: `tests.tracing`)."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
             return True
