@@ -92,15 +92,21 @@ class JobStore(StoreKeeping):
         #: of all its locks: the server may not have missed those whose connections broke
         self._sessions: list[Session] = []
         self._when_changed: Callable[[], None] | None = None
+        self._when_submitted: Callable[[], None] | None = None
 
     @property
     def is_on_this_machine(self) -> bool:
         """Whether all that changes it is on this machine, and wakes the supervisor."""
         return self._database.dialect == "sqlite"
 
-    def when_changed(self, call: Callable[[], None] | None) -> None:
-        """Have a function called, by any thread, when others have changed something; for the supervisor."""
-        self._when_changed = call
+    def when_changed(self, call: Callable[[], None] | None, submitted: Callable[[], None] | None = None) -> None:
+        """Have a function called, by any thread, when others have changed something; for the supervisor.
+
+        Args:
+            call: The function; None: nothing is called any more.
+            submitted: Called in its place where jobs were submitted through this store, and nothing else happened.
+        """
+        self._when_changed, self._when_submitted = call, submitted
 
     def _changed(self) -> None:
         call = self._when_changed
@@ -108,6 +114,9 @@ class JobStore(StoreKeeping):
             call()
         elif self._server is None:
             wake(self.folder)
+
+    def _has_submitted(self) -> None:
+        (self._when_submitted or self._changed)()
 
     @classmethod
     def open(
@@ -244,7 +253,7 @@ class JobStore(StoreKeeping):
 
     def _submitted_here(self, rows: Sequence[submissions.Prepared]) -> list[Submitted | KeyConflict]:
         answers = self._commits.run_all([(submissions.submit, row) for row in rows])
-        self._changed()
+        self._has_submitted()
         found: list[Submitted | KeyConflict] = []
         for answer in answers:
             try:
@@ -305,7 +314,7 @@ class JobStore(StoreKeeping):
         if self._server is None:
             # Where there can be no socket, others commit by themselves.
             with suppress(OSError, AttributeError):
-                self._server = commit_socket.CommitServer(str(self.folder), self._commits, self._changed)
+                self._server = commit_socket.CommitServer(str(self.folder), self._commits, self._has_submitted)
 
     def supervisor_pid(self) -> int | None:
         """The process that is the supervisor, on this machine; None if there is none, 0 if its number is not known."""

@@ -42,6 +42,8 @@ class StoreSide:
         self._seen = (-1, 0)
         #: jobs may be claimed in the store that nobody here knows of
         self._strays = False
+        #: jobs were submitted since the last claim
+        self._submitted = False
         #: ends that came too late: another attempt had the job
         self.lost_claims = 0
 
@@ -82,6 +84,18 @@ class StoreSide:
     def wake(self) -> None:
         """The store has changed: look at once. Any thread."""
         self._looked_at = float("-inf")
+
+    def submitted(self) -> None:
+        """Jobs were submitted: they can be claimed without a look. Any thread."""
+        self._submitted = True
+
+    def take_submitted(self) -> bool:
+        """Whether jobs were submitted since it was asked last."""
+        if not self._submitted:
+            return False
+        # What is submitted in this moment is in the store: the claim that follows finds it.
+        self._submitted = False
+        return True
 
     @property
     def next_look(self) -> float:

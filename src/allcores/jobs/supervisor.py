@@ -138,6 +138,10 @@ class Supervisor:
         self._store_side.wake()
         self._wake_ups.wake()
 
+    def _submitted(self) -> None:
+        self._store_side.submitted()
+        self._wake_ups.wake()
+
     def handle_signals(self) -> None:
         """SIGTERM and Ctrl-C ask it to end, a second one at once. For the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -160,7 +164,7 @@ class Supervisor:
         try:
             with Listener(self._folder) as listener:
                 self._wake_ups.listen(listener)
-                self.store.when_changed(self._changed)
+                self.store.when_changed(self._changed, self._submitted)
                 stacks.tidy(self._folder)
                 health.tidy(self._folder)
                 if not self._stopping:
@@ -240,7 +244,8 @@ class Supervisor:
         self._processes.hear()
         self._processes.watch(now)
         self._collect(now)
-        if self._shares.free > free:
+        if self._shares.free > free and not self._store_side.has_something:
+            # What is written claims in the same commit, and need not be told what waits.
             self._store_side.wake()
         if usable and now >= self._trouble.until:
             try:
@@ -318,14 +323,17 @@ class Supervisor:
         """Write what has ended and claim what comes next; whether the store was asked for anything."""
         side = self._store_side
         self._report_progress()
+        # Asked for first: what comes after it is met by the look, or in the next round.
+        submitted = side.take_submitted()
         found = side.look(now, lambda job: self._end(job, now))
         if found is not None:
             self._tell_unknown(found.waiting.difference(self.registry))
         if not side.has_something:
-            if found is None:
+            if found is None and not submitted:
                 return False
-            if self._choose(frozenset(self.registry) if found.due else found.waiting).most < 1:
-                return True
+            if self._choose(frozenset(self.registry) if found is None or found.due else found.waiting).most < 1:
+                # The end of a job that has a core claims them.
+                return found is not None
         done = side.exchange(self._choose, self._at_work)
         self._begin(done.claims, now)
         if done.error is not None:

@@ -11,7 +11,7 @@ import pytest
 from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
 from tests.process.waiting import Bell, Gate
 
-from allcores.jobs import JobFailed, State, supervisor
+from allcores.jobs import JobFailed, Queue, State, queries, store_side, supervisor
 from allcores.jobs.errors import StoreError
 from allcores.jobs.pool_side import is_alive
 
@@ -32,6 +32,27 @@ def test_many_jobs_end_once_each(running: Running) -> None:
     results = [queue.wait(each.job.id, PATIENCE_S).result for each in submitted]
     assert results == [n + 1 for n in range(500)]
     assert running.store.counts().by_state[State.SUCCEEDED] == 500
+
+
+@pytest.mark.parametrize("through", ["its own store", "the store of another"])
+def test_what_was_submitted_is_claimed_without_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    """The supervisor commits it, so it knows; nor is a look needed where a core is free again."""
+    monkeypatch.setattr(store_side, "LOOK_S", 10 * PATIENCE_S)
+    with Running(tmp_path) as running, Queue(tmp_path / "jobs.sqlite", tasks=running.queue.registry) as other:
+        running.run("add", {"a": 1})
+        looks: list[queries.Look] = []
+
+        def look() -> queries.Look:
+            looks.append(queries.look(running.store))
+            return looks[-1]
+
+        monkeypatch.setattr(running.store, "look", look)
+        queue = running.queue if through == "its own store" else other
+        submitted = queue.submit_all([queue.submission("add", {"a": n}) for n in range(20)])
+        assert [queue.wait(each.job.id, PATIENCE_S).result for each in submitted] == [n + 1 for n in range(20)]
+        assert not looks
 
 
 def test_an_exception_is_tried_again_and_told(running: Running, tmp_path: Path) -> None:
