@@ -24,6 +24,20 @@ _HINTS = {
 #: of pandas, for "@name" in `query` and `eval`; a column that is not there is told in other words
 _HINTS["UndefinedVariableError"] = ("local variable", "", _HINTS["NameError"][2])
 
+#: how messages begin of what was looked for among things that programs register: of csv, codecs, sqlite3 and spaCy
+_NOT_REGISTERED = (
+    ("Error", "unknown dialect"),
+    ("LookupError", "unknown encoding: "),
+    ("LookupError", "unknown error handler name "),
+    ("ProgrammingError", "Error binding parameter "),
+    ("InterfaceError", "Error binding parameter "),
+    ("ValueError", "[E002] Can't find factory for "),
+)
+_REGISTERED_BY_SCRIPT = (
+    "allcores: what a script registers with a library is registered in the program alone: a worker has what a module"
+    " registers that the function imports, and what Pool(setup=...) does"
+)
+
 
 def hint_of(name: str, message: str, text: str) -> str | None:
     """The note for an exception of a worker; None if its message says enough.
@@ -33,5 +47,10 @@ def hint_of(name: str, message: str, text: str) -> str | None:
         message: Its text.
         text: Its traceback.
     """
-    begins, within, note = _HINTS.get(name.rpartition(".")[2], (None, "", ""))
-    return note if begins is not None and message.startswith(begins) and within in text else None
+    kind = name.rpartition(".")[2]
+    begins, within, note = _HINTS.get(kind, (None, "", ""))
+    if begins is not None and message.startswith(begins) and within in text:
+        return note
+    if any(kind == its and message.startswith(begun) for its, begun in _NOT_REGISTERED):
+        return _REGISTERED_BY_SCRIPT
+    return None
