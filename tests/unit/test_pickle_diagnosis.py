@@ -429,7 +429,7 @@ def test_deep_nesting() -> None:
         assert found is not None and found.path == "x"
         assert "nested too deeply" in found.advice
         # So it is when there was no time to find out where.
-        found = find_unpicklable(nested, "x", dumps, max_probes=30)
+        found = find_unpicklable(nested, "x", dumps, max_probes=12)
         assert found is not None and found.path == "x"
         assert "nested too deeply" in found.advice
 

@@ -26,6 +26,8 @@ _FIRST = ("_type_", "_length_")
 #: What is set once, as a class gets its fields: these last, since they go by the others.
 _ONCE = ("_pack_", "_align_", "_layout_", "_anonymous_", "_fields_")
 _MADE_ANEW = ("__ctype_le__", "__ctype_be__")
+#: type of the descriptors of fields, up to Python 3.13 and from 3.14 on
+_FIELDS = ("_ctypes.CField", "ctypes.CField")
 
 
 def reduce(obj: Any) -> tuple[Any, ...] | None:
@@ -141,7 +143,7 @@ def attributes_of(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     kept = {
         key: value
         for key, value in attributes.items()
-        if key not in _MADE_ANEW and not (type(value).__module__ == "_ctypes" and type(value).__name__ == "CField")
+        if key not in _MADE_ANEW and f"{type(value).__module__}.{type(value).__name__}" not in _FIELDS
     }
     first = {key: kept.pop(key) for key in _FIRST if key in kept}
     return first, kept | {key: kept.pop(key) for key in _ONCE if key in kept}

@@ -210,11 +210,13 @@ class _Search:
         if error is None:
             return
         root = self.best = _Node(obj, name, error, depth=0)
+        spent = True
         with contextlib.suppress(_Spent):
             self.best = self.descend(root)
+            spent = False
         # Also of what was found until then: Python 3.14 notes each of the steps on such an error, which takes its time.
         if _too_deep(self.best.error):
-            if self.best.depth > MAX_READABLE_DEPTH:
+            if spent or self.best.depth > MAX_READABLE_DEPTH:
                 self.best = root
             self.best.advice = _TOO_DEEP
 

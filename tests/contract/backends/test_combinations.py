@@ -117,6 +117,8 @@ def possible(program: Program, place: str) -> Program:
         change["size"] = min(program.size, 300)
     if program.kind == "large":
         change["size"] = min(program.size, 60)
+    if program.kind == "array" and place == "interpreters":
+        change["kind"] = "own"  # numpy refuses interpreters beside the main one
     if program.verb == "run" and program.kind not in ("number", "none", "text"):
         change["kind"] = "number"
     if program.source == "async" and program.verb != "aimap":

@@ -29,6 +29,10 @@ def by_name(item: int, *, to: list[int]) -> list[int]:
     return to
 
 
+#: kinds of state that need numpy
+OF_NUMPY = ("an object in an array", "a large array", "a mask", "a data frame")
+
+
 def kinds_of_state() -> dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], object]]]:
     """What a function may refer to: it, what the function reads of it, and a change of it in place."""
     ordered, row, dice, data = OrderedDict(a=1, b=2), Row([1]), random.Random(1), bytearray(200_000)
@@ -124,8 +128,10 @@ class TestFunctions:
             assert pool.map(lambda item, number=number: item + number, [1]) == [number + 1]  # type: ignore[misc]
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_what_was_changed_in_place_is_found_changed(self, pool: Pool, kind: str) -> None:
+    def test_what_was_changed_in_place_is_found_changed(self, pool: Pool, kind: str, place: str) -> None:
         """Also where that cannot be looked at: no map and no call has what stood there before."""
+        if place == "interpreters" and kind in OF_NUMPY:
+            pytest.skip("numpy refuses interpreters beside the main one")
         value, read, change = kinds_of_state()[kind]
 
         def function(item: int) -> Any:
