@@ -55,7 +55,14 @@ class ClaimChoice:
         alone = wanted & self._with_job
         # With nothing but those there is nothing to claim ahead.
         ahead = self._ahead() if wanted > alone else 0
-        return Choice(cores + ahead if wanted else 0, wanted, alone, cores)
+        return Choice(cores + ahead if wanted else 0, wanted, alone, cores, 0 if self._has_doubtful() else 1)
+
+    def _has_doubtful(self) -> bool:
+        """Whether one is at work that may be what ends supervisors: until it has ended, or its process is told."""
+        calls, processes = self._pool.calls.values(), self._processes.processes.values()
+        return any(each.claim.in_doubt and each.told_pid is None for each in calls) or any(
+            each.claim.in_doubt and not each.told_pid for each in processes
+        )
 
     def _ahead(self) -> int:
         """How many short jobs may be claimed now that have no core yet."""

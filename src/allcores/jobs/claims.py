@@ -20,6 +20,9 @@ from allcores.jobs.rows import error_to_json, job_from_row
 
 #: delayed jobs that become due in one transaction
 _DUE_AT_ONCE = 1_000
+#: In the place of a process's number. Of a job that waits: a supervisor ended while it had it, and whether it had begun
+#: is not known. Of one that runs: it was such a job, and counts as begun, whoever tells of its process
+IN_DOUBT, COUNTED = 0, -1
 _jobs = schema.jobs
 
 
@@ -49,7 +52,7 @@ CLAIM = (
         started=bindparam("now"),
         finished=None,
         wait=bindparam("waited"),
-        worker_pid=0,
+        worker_pid=bindparam("pid"),
         note="",
         changed=bindparam("change"),
     )
@@ -65,12 +68,14 @@ class Choice(NamedTuple):
         alone: Of those, the ones that need a core at once.
         cores: So many of the first jobs have a core. What comes behind them waits for one that they leave: where it is
             of a task of `alone`, it and all behind it stay in the queue, or short jobs would pass it by for ever.
+        doubtful: So many jobs at most over which a supervisor may have ended; each of them has a core.
     """
 
     most: int
     tasks: Collection[str]
     alone: Collection[str] = ()
     cores: int = 0
+    doubtful: int = 1
 
 
 #: what to claim, given the tasks that have jobs waiting; called in the transaction
@@ -98,7 +103,7 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
         if len(seqs) >= choice.cores and task in choice.alone:
             break
         seqs.append(seq)
-    return _taken(transaction, seqs)
+    return _taken(transaction, seqs, choice.cores, choice.doubtful)
 
 
 def order_of(priority: object) -> float:
@@ -106,16 +111,23 @@ def order_of(priority: object) -> float:
     return -priority if isinstance(priority, int) else -math.inf
 
 
-def _taken(transaction: Transaction, seqs: Sequence[int], holder: str = "") -> list[Claim]:
+def _taken(transaction: Transaction, seqs: Sequence[int], cores: int, doubtful: int, holder: str = "") -> list[Claim]:
     """Claims of jobs that are ready, in this order."""
     if not seqs:
         return []
     connection = transaction.connection
     found = {row["seq"]: row for row in rows_of(connection, transaction.dialect, seqs=seqs)}
-    claims, rows, damaged = [], [], []
+    claims: list[Claim] = []
+    rows, damaged = [], []
     for seq in seqs:
         if (row := found.get(seq)) is None:
             continue
+        in_doubt = row["worker_pid"] == IN_DOUBT
+        if in_doubt and len(claims) >= cores:
+            break  # it begins at once, or it would count as begun before it has; nothing passes it by
+        if in_doubt and not doubtful:
+            continue  # one after the other, to know which of them it is; the one before has its end in a moment
+        doubtful -= in_doubt
         attempt = row["attempt"] + 1 if isinstance(row["attempt"], int) else 1
         token = token_of(holder)
         # As it will be in the store: the job is made of it once.
@@ -138,10 +150,11 @@ def _taken(transaction: Transaction, seqs: Sequence[int], holder: str = "") -> l
                 "next_token": token,
                 "now": transaction.now,
                 "waited": max(0.0, transaction.now - max(job.created, job.run_at)),
+                "pid": COUNTED if in_doubt else 0,
                 "change": transaction.change,
             }
         )
-        claims.append(Claim(job, attempt, token))
+        claims.append(Claim(job, attempt, token, in_doubt))
     quarantine(transaction, damaged)
     if rows:
         connection.execute(CLAIM, rows)
@@ -204,7 +217,7 @@ def _claimed_delivered(transaction: Transaction, asked: Delivered) -> Taken | Al
     gone = frozenset(asked.ids).difference(row[0] for row in found)
     choice = asked.choose(frozenset(row[2] for row in found))
     seqs = [row[1] for row in found if row[2] in choice.tasks][: max(0, choice.most)]
-    return Taken(_taken(transaction, seqs, asked.holder), gone)
+    return Taken(_taken(transaction, seqs, len(seqs), choice.doubtful, asked.holder), gone)
 
 
 def quarantine(transaction: Transaction, damaged: Sequence[Job]) -> None:
@@ -248,7 +261,7 @@ def _released(transaction: Transaction, claims: Sequence[Claim]) -> int:
     return count
 
 
-def queue_again(transaction: Transaction, seq: int, *, cancelled: bool, note: str) -> None:
+def queue_again(transaction: Transaction, seq: int, *, cancelled: bool, note: str, in_doubt: bool = False) -> None:
     """Put a running job back into the queue; one whose end was asked for is cancelled instead."""
     state = State.CANCELLED if cancelled else State.QUEUED
     transaction.connection.execute(
@@ -261,7 +274,7 @@ def queue_again(transaction: Transaction, seq: int, *, cancelled: bool, note: st
             started=None if cancelled else _jobs.c.started,
             finished=transaction.now if cancelled else None,
             token=None,
-            worker_pid=None,
+            worker_pid=IN_DOUBT if in_doubt and not cancelled else None,
             note="cancelled before it ran again" if cancelled else note,
             changed=transaction.change,
         )

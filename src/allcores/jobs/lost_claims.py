@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping, select, text, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import leases, schema
-from allcores.jobs.claims import holder_of, quarantine, queue_again
+from allcores.jobs.claims import COUNTED, IN_DOUBT, holder_of, quarantine, queue_again
 from allcores.jobs.ends import FENCE, as_dict, attempt_of, checked, end_of, write
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import Claim, Finished, Job, JobError, State
@@ -87,8 +87,10 @@ def recovered(
         row = as_dict(each)
         if not row["worker_pid"]:
             cancelled = bool(row["cancel_requested"])
-            queue_again(transaction, row["seq"], cancelled=cancelled, note=f"{NOT_KNOWN}: queued again")
-            # It may have begun within the last moments: whoever asks why it did so twice finds this.
+            note = f"{NOT_KNOWN}: queued again"
+            queue_again(transaction, row["seq"], cancelled=cancelled, note=note, in_doubt=True)
+            # It may have begun within the last moments: whoever asks why it did so twice finds this. If it is what ends
+            # supervisors, it does so again before its process is told; so the next time it counts from the claim on.
             state = State.CANCELLED if cancelled else State.QUEUED
             columns = {"new_state": state.value, "new_error": None, "new_note": NOT_KNOWN}
             write(transaction, [], [attempt_of(transaction, row, columns, False)])
@@ -110,7 +112,9 @@ def recovered(
         end = end_of(transaction, row, outcome, checked(outcome))
         write(transaction, [end], [attempt_of(transaction, row, end, True)])
         # Whoever had it and lives after all has lost it.
-        connection.execute(update(_jobs).where(_jobs.c.seq == row["seq"]).values(token=None))
+        in_doubt = again and row["worker_pid"] == COUNTED
+        values = {"token": None, "worker_pid": IN_DOUBT if in_doubt else None}
+        connection.execute(update(_jobs).where(_jobs.c.seq == row["seq"]).values(values))
     _scrub(transaction)
     if not rows:
         return []

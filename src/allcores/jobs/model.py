@@ -228,11 +228,14 @@ class Claim:
         job: As it was claimed: its state is running.
         attempt: Counts its claims, from 1.
         token: Not to be guessed: only who has it, in this attempt, can finish the job.
+        in_doubt: A supervisor ended while it had the job, and perhaps because of it: that it does so again counts,
+            whether its process was told or not.
     """
 
     job: Job
     attempt: int
     token: str
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from allcores.errors import AllcoresError
 from allcores.jobs import leases
-from allcores.jobs.claims import CLAIM
+from allcores.jobs.claims import CLAIM, COUNTED
 from allcores.jobs.ends import fits, held
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.lost_claims import own, recovered
@@ -82,5 +82,6 @@ def _row(transaction: Transaction, claim: Claim) -> dict[str, object]:
         "next_token": claim.token,
         "now": started,
         "waited": max(0.0, started - max(job.created, job.run_at)),
+        "pid": COUNTED if claim.in_doubt else 0,
         "change": transaction.change,
     }

@@ -288,7 +288,6 @@ def job_from_row(row: Mapping[str, Any], progress: str | None = None) -> Job:
 
 
 def _job(row: Mapping[str, Any], progress: str | None) -> Job:
-    pid = row["worker_pid"]
     state = State(row["state"])
     result = row["result"]
     return Job(
@@ -317,11 +316,17 @@ def _job(row: Mapping[str, Any], progress: str | None) -> Job:
         key=row["key"],
         submitted_by=_of_type(row["submitted_by"], str, "submitted_by"),
         cancel_requested=bool(row["cancel_requested"]),
-        worker=None if pid is None or state is not State.RUNNING else WorkerInfo(int(pid), float(row["started"] or 0)),
+        worker=_worker(row) if state is State.RUNNING else None,
         note=_of_type(row["note"], str, "note"),
         webhook=row["webhook"],
         changed=_of_type(row["changed"], int, "changed"),
     )
+
+
+def _worker(row: Mapping[str, Any]) -> WorkerInfo | None:
+    pid = row["worker_pid"]
+    # Below 0 is no process, but what a claim says of its job.
+    return None if pid is None else WorkerInfo(max(0, int(pid)), float(row["started"] or 0))
 
 
 def _of_type(value: Any, kind: type, what: str) -> Any:

@@ -338,7 +338,9 @@ class JobStore(StoreKeeping):
         self._check_supervisor()
         if limit < 1 or not tasks:
             return []
-        return self._commits.run(claims.claim, lambda _: claims.Choice(limit, tasks), durable=False)
+        return self._commits.run(
+            claims.claim, lambda _: claims.Choice(limit, tasks, cores=limit, doubtful=limit), durable=False
+        )
 
     def finish(self, claim: Claim, outcome: Finished) -> bool:
         """Write how an attempt ended, if this claim is still the job's.

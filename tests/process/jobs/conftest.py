@@ -66,11 +66,13 @@ class Running:
 class SupervisorProcess:
     """A supervisor in a process of its own: a fork of an interpreter that has the libraries already."""
 
-    def __init__(self, interpreter: Interpreter, file: Path, workers: int = 2, grace: float = 5.0) -> None:
+    def __init__(
+        self, interpreter: Interpreter, file: Path, workers: int = 2, grace: float = 5.0, point: str = ""
+    ) -> None:
         self._file = file
         read, write = os.pipe()
         self._said = os.fdopen(read)
-        words = str(file), TASKS, str(workers), str(grace)
+        words = str(file), TASKS, str(workers), str(grace), point
         self.program = interpreter.begin(PROGRAM, *words, folder=Path.cwd(), stdout=write, stderr=2)
         os.close(write)
         assert self._said.readline() == "ready\n"

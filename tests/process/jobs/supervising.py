@@ -1,4 +1,4 @@
-"""A supervisor that tests stop, drain and kill: python supervising.py STORE TASKS WORKERS GRACE [FAILPOINT]."""
+"""A supervisor that tests stop, drain, kill: python supervising.py STORE TASKS WORKERS GRACE [FAILPOINT or untold]."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from allcores import failpoints
 from allcores.jobs import JobStore, Supervisor
+from allcores.jobs import supervisor as supervisor_module
 
 
 def dying(store: JobStore, file: str, point: str) -> Callable[[str], None]:
@@ -42,7 +43,10 @@ def main(file: str, tasks: str, workers: str, grace: str, point: str = "") -> No
             print("ready", flush=True)
 
     store.become_supervisor = taken  # type: ignore[method-assign]
-    if point:
+    if point == "untold":
+        # As if each of its jobs was over before the store is told which process runs it.
+        supervisor_module.SLOW_S = float("inf")
+    elif point:
         failpoints.install(dying(store, file, point))
     supervisor.run()
     store.close()

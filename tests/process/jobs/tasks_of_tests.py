@@ -253,6 +253,34 @@ def with_job(job, n: int):  # type: ignore[no-untyped-def]
 
 
 @task
+def ends_template(path: str) -> None:
+    note(path)
+    os.kill(os.getppid(), signal.SIGKILL)
+    while True:
+        time.sleep(1)
+
+
+def end_supervisor(folder: str, path: str) -> None:
+    """At once: before its supervisor has told anybody that this job runs."""
+    from allcores.jobs.supervisor_lock import supervisor_of
+
+    note(path)
+    found = supervisor_of(Path(folder))
+    assert found
+    os.kill(found, signal.SIGKILL)
+
+
+@task
+def ends_supervisor(folder: str, path: str) -> None:
+    end_supervisor(folder, path)
+
+
+@task
+def ends_supervisor_with_job(job, folder: str, path: str) -> None:  # type: ignore[no-untyped-def]
+    end_supervisor(folder, path)
+
+
+@task
 def die_with_job(job, how: str = "SIGKILL"):  # type: ignore[no-untyped-def]
     os.kill(os.getpid(), getattr(signal, how))
 

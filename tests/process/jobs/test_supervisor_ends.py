@@ -39,6 +39,26 @@ def test_kill_9_loses_no_job_and_leaves_no_process(queue: Queue, supervise: Any,
     assert len(lines(tmp_path / "t.pids")) == 2
 
 
+@pytest.mark.parametrize("task", ["ends_supervisor", "ends_supervisor_with_job"])
+def test_a_job_that_ends_its_supervisor_at_once_is_set_aside(
+    queue: Queue, supervise: Any, tmp_path: Path, task: str
+) -> None:
+    """Once before it counts; and the jobs that were claimed with it are not taken for it."""
+    arguments = {"folder": str(queue.store.folder), "path": str(tmp_path / "t")}
+    before = [queue.submit("add", {"a": n}) for n in range(3)]
+    at_fault = queue.submit(task, arguments)
+    behind = [queue.submit("add", {"a": n}) for n in range(3, 20)]
+    for _ in range(4):
+        supervise(point="untold").close()
+    supervise()
+    for n, each in enumerate(before + behind):
+        done = queue.wait(each.id, PATIENCE_S)
+        assert (done.result, done.crashes) == (n + 1, 0)
+    found = queue.wait(at_fault.id, PATIENCE_S)
+    assert (found.state, found.crashes) == ("quarantined", 3)
+    assert len(lines(tmp_path / "t")) == 4
+
+
 def test_a_supervisor_is_alone(queue: Queue, supervise: Any, tmp_path: Path) -> None:
     supervisor = supervise()
     with JobStore.open(tmp_path / "jobs.sqlite") as store:

@@ -69,3 +69,22 @@ def test_nothing_is_claimed_ahead_of_what_needs_a_core_at_once(store: JobStore) 
         assert claimed(0) == []
         assert claimed(1) == ["alone", "short"]
         assert claimed(1) == ["alone"]
+
+
+def test_what_a_supervisor_may_have_ended_over_begins_alone_and_with_a_core(store: JobStore) -> None:
+    """It counts as begun from its claim on. Nothing passes by one that waits for a core, only one behind another."""
+    store.submit_many([Submission("f", {"n": n}) for n in range(2)])
+    with store.become_supervisor():
+        store.claim(2, ["f"])
+    store.submit_many([Submission("f", {"n": n}) for n in range(2, 6)])
+
+    def claimed(cores: int, doubtful: int) -> list[tuple[int, bool]]:
+        claims = store.exchange([], [], lambda _: Choice(2, ["f"], (), cores, doubtful)).claims
+        return [(each.job.arguments["n"], each.in_doubt) for each in claims]
+
+    with store.become_supervisor():
+        store.recover()
+        assert claimed(0, 1) == []
+        assert claimed(2, 1) == [(0, True)]
+        assert claimed(2, 0) == [(2, False)]
+        assert claimed(1, 1) == [(1, True), (3, False)]
