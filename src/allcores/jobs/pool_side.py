@@ -160,7 +160,8 @@ class PoolSide:
             for claim, timeout in attempts
         ]
         try:
-            futures = begin_calls(self._pool, plain_call.run, told, words=plain_call.words)
+            # A job that ends the template is counted each time, and not after the third only.
+            futures = begin_calls(self._pool, plain_call.run, told, words=plain_call.words, requeues_unattributed=False)
         except (BrokenPool, PoolClosed, SetupError, InternalError) as error:
             self.broke(error)
             raise PoolTrouble(str(error)) from error

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from allcores.limits import Retry
 
 
-def calls_map(number: int, retry: Retry | None = None) -> MapState:
+def calls_map(number: int, retry: Retry | None = None, *, requeues_unattributed: bool = True) -> MapState:
     """The state of a map of calls, which end in any order; workers are given them in the order in which they came."""
-    return MapState(number, chunker=Chunker(1), calls=True, retry=retry)
+    chunker = Chunker(1)
+    return MapState(number, chunker=chunker, calls=True, retry=retry, requeues_unattributed=requeues_unattributed)
 
 
 def pack_call(chunk: Chunk, backend: Backend) -> bool:

@@ -6,6 +6,7 @@ Each is a call of its own all the same, with its own deadline, future and end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allcores.pool.call_chunks import calls_map, pack_call
@@ -24,6 +25,7 @@ def begin_calls(
     calls: Sequence[tuple[Sequence[Any], float | None]],
     *,
     words: Callable[[str, Sequence[Any], Mapping[str, Any]], str] | None = None,
+    requeues_unattributed: bool = True,
 ) -> list[CallFuture]:
     """Begin calls of one function, in order; see `Pool.call`.
 
@@ -32,6 +34,8 @@ def begin_calls(
         fn: The function.
         calls: Of each the arguments, by place, and the seconds that it may take.
         words: What messages call such a call, from the function's name and the arguments; None: the name alone.
+        requeues_unattributed: Whether one that ran as its worker's template was ended begins again by itself; False:
+            it is lost, for a caller who counts how often each of them begins.
 
     Returns:
         Their futures.
@@ -48,7 +52,8 @@ def begin_calls(
     function = driver.functions.named(fn, "call", words=words)
     around = driver.around()
     futures, chunks = [], []
-    map_state = driver.call(None, calls_map)
+    make = calls_map if requeues_unattributed else partial(calls_map, requeues_unattributed=False)
+    map_state = driver.call(None if requeues_unattributed else begin_calls, make)
     for args, timeout in calls:
         future = CallFuture(driver)
         futures.append(future)

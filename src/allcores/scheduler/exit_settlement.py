@@ -118,7 +118,8 @@ class ExitSettlement:
                 worker_state, chunk, position, stop - position, 1, seconds_ns, 0, None, now
             )
         settlement.requeue(chunk, stop, len(chunk.items))
-        if event.unattributed and worker_state.termination is None and chunk.requeues < MAX_REQUEUES:
+        most = MAX_REQUEUES if chunk.map_state.requeues_unattributed else 0
+        if event.unattributed and worker_state.termination is None and chunk.requeues < most:
             settlement.requeue(chunk, position, stop, charged=1)
         elif end.preempted or stop - position > 1:
             # Who of a batch is at fault is not known: smaller ones tell, and nobody is charged. Of those that

@@ -193,6 +193,7 @@ class MapState:
         timeout_ns: Per attempt, None for no deadline.
         detailed: Whether workers report seconds per item.
         calls: True for the map behind `submit`, where every chunk is one call with a future and order means nothing.
+        requeues_unattributed: Whether an item that ran as its worker was ended by no fault that is known begins again.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class MapState:
         retry: Retry | None = None,
         detailed: bool = False,
         calls: bool = False,
+        requeues_unattributed: bool = True,
         items_limit: int = 65_536,
         bytes_limit: int = 1 << 28,
     ) -> None:
@@ -217,6 +219,7 @@ class MapState:
         self.retry = retry or Retry()
         self.detailed = detailed
         self.calls = calls
+        self.requeues_unattributed = requeues_unattributed
         self.items_limit = items_limit
         self.bytes_limit = bytes_limit
         #: see `Chunk`

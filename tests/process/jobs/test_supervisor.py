@@ -84,6 +84,15 @@ def test_arguments_that_do_not_fit_are_not_tried_again(running: Running, task: s
     assert "paht" in job.error.message and "another attempt would end the same way" in job.note
 
 
+def test_a_job_that_ends_the_template_of_its_worker_runs_as_often_as_it_is_counted(
+    running: Running, tmp_path: Path
+) -> None:
+    job = running.run("ends_template", {"path": str(tmp_path / "t")})
+    assert (job.state, job.crashes, job.attempts) == ("quarantined", 3, 0)
+    assert len(lines(tmp_path / "t")) == 3
+    assert running.run("add", {"a": 1}).result == 2
+
+
 def test_what_is_no_json_fails_with_a_way_out(running: Running) -> None:
     job = running.run("not_json")
     assert job.state == "failed" and job.error is not None
