@@ -89,11 +89,12 @@ def after_crash(claim: Claim, error: JobError, policy: Policy, now: float) -> Fi
 
 
 def after_giving_back(claim: Claim, policy: Policy, now: float) -> Finished:
-    """It began as it was given back to the queue, and was ended for that, or has died: nobody knows which."""
-    message = "it began in the moment in which it was given back to the queue, as those before it took long"
-    return after_crash(
-        claim, JobError("WorkerLost", f"{message}; its process was ended", cause="given back"), policy, now
+    """It began as it was given back to the queue, and was ended for that, has ended or has died: nobody knows which."""
+    message = (
+        "it may have begun in the moment in which it was given back to the queue, as those before it took long; then"
+        " its process was ended, or what it returned was not taken"
     )
+    return after_crash(claim, JobError("WorkerLost", message, cause="given back"), policy, now)
 
 
 def lost(error: WorkerLost) -> JobError:

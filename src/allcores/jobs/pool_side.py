@@ -213,10 +213,12 @@ class PoolSide:
         call = self.calls.get(job)
         if call is None or call.ending_for is not None:
             return False
-        before = self.where().get(job)
+        at_work = self.where()
+        before = at_work.get(job)
+        # One that can begin in a moment is not given back.
+        if why == "ahead" and (before is not None or len(at_work) < self.workers):
+            return False
         if before is not None:
-            if why == "ahead":
-                return False
             call.met = True
             call.below |= descendants.below(*before, call.mark)
         call.ending_for = why
@@ -224,10 +226,14 @@ class PoolSide:
             call.ending_for = None
             return False
         # Again: it may have begun in between.
-        place = before or self.where().get(job)
+        now_at_work = self.where()
+        place = before or now_at_work.get(job)
         if place is not None:
             call.ran = True
             call.ending.add(place[0])
+        elif why == "ahead" and not at_work.keys() <= now_at_work.keys():
+            # ... and have come to its end, of which nothing is told any more: a worker was done with what it ran.
+            call.met = call.ran = True
         if self._pool is not None:
             # One that began in this moment is among those that are being ended.
             call.ending |= {each.pid for each in self._pool.worker_status() if each.pid and each.state == "ending"}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
+from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
 
-from allcores.jobs import JobFilter, State
+from allcores.jobs import Job, JobFilter, State
+from allcores.jobs.model import Claim
 from allcores.jobs.pool_side import PoolSide
+from allcores.limits import Limits
 
 
 def learn_that_jobs_are_short(running: Running) -> None:
@@ -74,7 +78,8 @@ def test_what_begins_in_the_moment_in_which_it_is_given_back_has_crashed(
 
     def end(side: PoolSide, job: str, why: str) -> bool:
         if why == "ahead":
-            seen = [side.where(), {}]
+            full = dict.fromkeys(("a", "b"), (0, 1.0))
+            seen = [side.where(), full]
             monkeypatch.setattr(side, "where", lambda: seen.pop() if seen else PoolSide.where(side))
         return ended(side, job, why)
 
@@ -87,6 +92,34 @@ def test_what_begins_in_the_moment_in_which_it_is_given_back_has_crashed(
     assert given_back == [job_id] and (job.result, job.attempts, job.crashes) == ("held", 1, 1)
     (first,) = running.store.attempts(job_id)
     assert first.error is not None and (first.crashed, first.error.cause) == (True, "given back")
+
+
+def test_what_begins_and_ends_in_the_moment_in_which_it_is_given_back_is_told_as_well(tmp_path: Path) -> None:
+    """Nothing of it is seen any more, but that a worker was done with what it ran."""
+    side = PoolSide(1, (TASKS,), str(tmp_path), Limits(), lambda: None)
+    try:
+        noted: dict[str, Any] = {"path": str(tmp_path / "t"), "n": 1}
+        tasks: list[tuple[str, dict[str, Any]]] = [("hold", {"path": str(tmp_path / "go")}), ("noted", noted)]
+        for number, (task, arguments) in enumerate([*tasks, tasks[1]]):
+            job = Job(f"{number}" * 32, number, task, arguments, State.RUNNING)
+            side.begin([(Claim(job, 1, "token"), None)])
+        held, quick, waiting = side.calls.values()
+        until(lambda: side.where().get(held.claim.job.id))
+        assert side.end(waiting.claim.job.id, "ahead") and [call.ran for call in side.gone()] == [False]
+        future = quick.future
+
+        def cancel() -> bool:
+            """As if what it returned was still on its way."""
+            (tmp_path / "go").touch()
+            future.result(PATIENCE_S)
+            return True
+
+        quick.future = SimpleNamespace(cancel=cancel)  # type: ignore[assignment]
+        assert side.end(quick.claim.job.id, "ahead")
+        assert [(call, call.ran) for call in side.gone()] == [(quick, True)]
+        assert lines(tmp_path / "t") == ["1"]
+    finally:
+        side.close()
 
 
 def test_one_job_runs_beside_a_map_on_all_cores_and_no_more(tmp_path: Path) -> None:
