@@ -14,7 +14,6 @@ import os
 import selectors
 import socket
 import stat
-import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 from allcores.errors import AllcoresError
 from allcores.jobs import errors
+from allcores.jobs.commit_frames import FramedSocket, frame_of, is_own_user
 from allcores.jobs.errors import KeyConflict, StoreError
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Submitted
@@ -33,50 +33,21 @@ from allcores.system.weak_objects import WeakObjects
 log = logging.getLogger("allcores.jobs")
 
 NAME = "commits.sock"
-#: connections at once, and bytes of a frame: what is more is another program's
+#: connections at once: what is more is another program's
 MOST_CONNECTIONS = 256
-MOST_BYTES = 256 * 1024**2
 #: seconds that the server waits for a client that does not take its answers
 SEND_S = 2.0
+#: seconds for which nobody is let in where that failed: no descriptor is left in this process, say, and those who wait
+#: would wake the thread at once, again and again
+PAUSE_S = 0.2
 #: seconds for which a supervisor that did not answer in time is asked nothing more
 SILENT_S = 30.0
 #: idle connections that a client keeps
 KEPT = 32
-_HEAD = struct.Struct(">I")
 
 
 class Unanswered(Exception):
     """The supervisor is not there, or its answer did not come: the submission may be committed or not."""
-
-
-def _frame(value: Any) -> bytes:
-    body = json.dumps(value, separators=(",", ":")).encode()
-    return _HEAD.pack(len(body)) + body
-
-
-class _Connection:
-    __slots__ = ("buffer", "socket")
-
-    def __init__(self, connected: socket.socket) -> None:
-        self.socket = connected
-        self.buffer = bytearray()
-
-    def frames(self) -> list[bytes]:
-        """Whole frames that have come.
-
-        Raises:
-            ValueError: It is no frame.
-        """
-        found = []
-        while len(self.buffer) >= _HEAD.size:
-            (length,) = _HEAD.unpack_from(self.buffer)
-            if length > MOST_BYTES:
-                raise ValueError("a frame is too long")
-            if len(self.buffer) < _HEAD.size + length:
-                break
-            found.append(bytes(self.buffer[_HEAD.size : _HEAD.size + length]))
-            del self.buffer[: _HEAD.size + length]
-        return found
 
 
 class CommitServer:
@@ -99,6 +70,8 @@ class CommitServer:
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._selector = selectors.DefaultSelector()
         self._bell, self._bell_end = socket.socketpair()
+        #: when others are let in again, by the monotonic clock; None: they are
+        self._accept_at: float | None = None
         try:
             _remove_old(os.path.join(folder, NAME))
             with socket_path(folder, NAME) as path:
@@ -143,8 +116,8 @@ class CommitServer:
     def _serve(self) -> None:
         ending = False
         while not ending:
-            requests: list[tuple[_Connection, list[dict[str, Any]]]] = []
-            for key, _ in self._selector.select():
+            requests: list[tuple[FramedSocket, list[dict[str, Any]]]] = []
+            for key, _ in self._selector.select(self._pause()):
                 if key.fileobj is self._bell_end:
                     # What was taken in this turn is committed, and answered, still.
                     ending = True
@@ -160,23 +133,44 @@ class CommitServer:
                     for connection, _ in requests:
                         self._drop(connection)
 
+    def _pause(self) -> float | None:
+        """Seconds until others are let in again; None: they are."""
+        if self._accept_at is None:
+            return None
+        left = self._accept_at - time.monotonic()
+        if left > 0:
+            return left
+        try:
+            self._selector.register(self._listening, selectors.EVENT_READ)
+        except OSError:
+            return PAUSE_S
+        self._accept_at = None
+        return None
+
     def _accept(self) -> None:
         # All that wait: each round of others' requests is a wait for the disk.
         while True:
             try:
                 connected, _ = self._listening.accept()
-            except OSError:
+            except (BlockingIOError, ConnectionAbortedError):
                 return
-            self._take(connected)
+            except OSError:
+                self._selector.unregister(self._listening)
+                self._accept_at = time.monotonic() + PAUSE_S
+                return
+            try:
+                self._take(connected)
+            except OSError:
+                connected.close()
 
     def _take(self, connected: socket.socket) -> None:
-        if len(self._selector.get_map()) > MOST_CONNECTIONS or not _is_own_user(connected):
+        if len(self._selector.get_map()) > MOST_CONNECTIONS or not is_own_user(connected):
             connected.close()
             return
         connected.setblocking(False)
-        self._selector.register(connected, selectors.EVENT_READ, _Connection(connected))
+        self._selector.register(connected, selectors.EVENT_READ, FramedSocket(connected))
 
-    def _read(self, connection: _Connection, requests: list[tuple[_Connection, list[dict[str, Any]]]]) -> None:
+    def _read(self, connection: FramedSocket, requests: list[tuple[FramedSocket, list[dict[str, Any]]]]) -> None:
         try:
             data = connection.socket.recv(1 << 20)
             connection.buffer += data
@@ -192,12 +186,12 @@ class CommitServer:
         if not data:
             self._drop(connection)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: FramedSocket) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.socket)
         connection.socket.close()
 
-    def _is_awaited(self, connection: _Connection) -> bool:
+    def _is_awaited(self, connection: FramedSocket) -> bool:
         """Whether its other end is open: it may send more, and says nothing if it waits."""
         try:
             if connection.socket.recv(1, socket.MSG_PEEK):
@@ -209,7 +203,7 @@ class CommitServer:
         self._drop(connection)
         return False
 
-    def _commit(self, requests: list[tuple[_Connection, list[dict[str, Any]]]]) -> None:
+    def _commit(self, requests: list[tuple[FramedSocket, list[dict[str, Any]]]]) -> None:
         # Who has gone has submitted them by other ways, minutes ago perhaps, if this process was stopped: such a job
         # may have been deleted by now, and would be made once more.
         requests = [request for request in requests if self._is_awaited(request[0])]
@@ -217,7 +211,7 @@ class CommitServer:
         answers = iter(self._commits.run_all(operations))
         self._committed()
         for connection, rows in requests:
-            frame = _frame([_told(next(answers)) for _ in rows])
+            frame = frame_of([_told(next(answers)) for _ in rows])
             try:
                 connection.socket.settimeout(SEND_S)
                 connection.socket.sendall(frame)
@@ -257,17 +251,6 @@ def _remove_old(path: str) -> None:
             os.unlink(path)
 
 
-def _is_own_user(connected: socket.socket) -> bool:
-    """Whether the other end is this user's; the folder says so, too, which others cannot enter."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    try:
-        raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    except OSError:
-        return False
-    return bool(struct.unpack("3i", raw)[1] == os.geteuid())
-
-
 class CommitClient:
     """Hands submissions to the supervisor, from any thread.
 
@@ -295,7 +278,7 @@ class CommitClient:
         if time.monotonic() < self._silent_until:
             raise Unanswered
         connected, is_new = self._connected()
-        frame = _frame([each.row for each in rows])
+        frame = frame_of([each.row for each in rows])
         try:
             try:
                 answers = self._asked(connected, frame)
@@ -317,7 +300,7 @@ class CommitClient:
     def _asked(self, connected: socket.socket, frame: bytes) -> list[dict[str, Any]]:
         try:
             connected.sendall(frame)
-            connection = _Connection(connected)
+            connection = FramedSocket(connected)
             while not (frames := connection.frames()):
                 if not (data := connected.recv(1 << 20)):
                     raise Unanswered
@@ -345,7 +328,7 @@ class CommitClient:
             connected.settimeout(self._timeout)
             with socket_path(self._folder, NAME) as path:
                 connected.connect(path)
-            if not _is_own_user(connected):
+            if not is_own_user(connected):
                 raise Unanswered
         except OSError:
             connected.close()
