@@ -7,12 +7,10 @@ that it is the same.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import logging
 import queue
-import socket
 import threading
 import time
 import urllib.error
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.jobs import untold
+from allcores.jobs.bounded_requests import Watch, opener
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import StoreError
 from allcores.jobs.given_text import as_requested
@@ -74,14 +73,14 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
         "User-Agent": "allcores",
         HEADER: signature(secret, body, int(time.time())),
     }
-    watch = _Watch()
+    watch = Watch(REQUEST_S)
     status = 0
     try:
         url, credentials = as_requested(url)
         if credentials is not None:
             headers["Authorization"] = credentials
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")
-        with watch, _opener.open(request, timeout=REQUEST_S) as response:
+        with watch, opener.open(request, timeout=REQUEST_S) as response:
             status = response.status
     except urllib.error.HTTPError as error:
         with error:
@@ -97,71 +96,6 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
 def _pause_s(tries: int) -> float:
     """Seconds after so many requests."""
     return 0.0 if tries < 1 else min(BETWEEN_S[0] * 2 ** (tries - 1), BETWEEN_S[1])
-
-
-class _Watch:
-    """Ends a request that takes too long: a receiver that sends a byte now and then never runs into a timeout."""
-
-    def __init__(self) -> None:
-        self.over = False
-        self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(REQUEST_S, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        _watched.by = self
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        _watched.by = None
-
-    def see(self, connected: socket.socket) -> None:
-        """This thread's request has this connection."""
-        self._sockets.append(connected)
-
-    def _end(self) -> None:
-        self.over = True
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                # Of TLS, too: its own shutdown would touch what the other thread reads from.
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
-
-
-class _Watched(threading.local):
-    by: _Watch | None = None
-
-
-_watched = _Watched()
-
-
-class _Connection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        if _watched.by is not None:
-            _watched.by.see(self.sock)
-
-
-class _TlsConnection(_Connection, http.client.HTTPSConnection):
-    pass
-
-
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_TlsConnection, req)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """A redirect is followed to no other place than the one that was asked for."""
-
-
-_opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 class _Silent:

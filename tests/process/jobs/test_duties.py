@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.process.jobs.conftest import Running, until
+from tests.process.jobs.conftest import PATIENCE_S, Running, until
 
 from allcores.errors import UsageError
 from allcores.jobs import JobFilter, JobStore, Registry, signatures, submissions, task, untold
@@ -272,6 +272,29 @@ def test_a_receiver_that_never_ends_is_given_up(answering: Any, monkeypatch: pyt
     monkeypatch.setattr(hooks, "REQUEST_S", 0.3)
     url = answering(itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(b"X")))
     assert hooks.post(url, b"{}", b"s") == "it took longer than 0.3 s"
+
+
+def test_a_name_whose_look_up_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives it as long as it likes. Whoever asks for it meanwhile has no thread of their own for it."""
+    go, asked = threading.Event(), []
+
+    def look_up(*given: Any, **_: Any) -> Any:
+        asked.append(given)
+        assert go.wait(PATIENCE_S)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(hooks, "REQUEST_S", 0.3)
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    try:
+        for _ in range(2):
+            found = hooks.post("http://slow.test/", b"{}", b"s")
+            assert found is not None and ("0.3 s" in found or "looked up" in found)
+        assert asked == [("slow.test", 80)]
+    finally:
+        go.set()
+    until(lambda: not any(each.name == "allcores-name" for each in threading.enumerate()), "its thread's end")
+    monkeypatch.setattr(hooks, "REQUEST_S", PATIENCE_S)
+    assert hooks.post("http://slow.test/", b"{}", b"s") == "no such name"
 
 
 def looked(duty: hooks.WebhookDuty, is_so: Callable[[], bool]) -> Callable[[], bool]:
