@@ -19,7 +19,7 @@ from allcores.jobs import schema
 from allcores.jobs.errors import UndoExpired
 from allcores.jobs.filters import Walk
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import FINAL_STATES, AuditRow, JobFilter, Snapshot, State
+from allcores.jobs.model import FINAL_STATES, AuditRow, Changed, JobFilter, Snapshot, State
 from allcores.jobs.reading import among
 from allcores.jobs.rows import any_number, any_text
 
@@ -29,6 +29,8 @@ PORTION, PORTION_BYTES = 500, 8 * 1024**2
 SEEN_S = 0.5
 #: seconds for which deleted jobs can be brought back
 UNDO_S = 600.0
+#: rows of the audit, the last ones, among which an action that is asked for once more is looked for
+LOOKED_AT = 1_000
 #: ids that an answer and the audit name
 NAMED = 1_000
 T = TypeVar("T")
@@ -339,6 +341,28 @@ def write_down(
     ]
     transaction.connection.execute(insert(table), rows)
     return [last + number for number in range(1, len(rows) + 1)]
+
+
+def deletion_again(connection: Connection, by: str, detail: dict[str, Any]) -> Changed | None:
+    """The last deletion of these jobs by this user, as long as each job of it is aside still; None: there is none."""
+    table, aside = schema.audit, schema.deleted
+    last = connection.execute(select(func.max(table.c.seq))).scalar() or 0
+    row = connection.execute(
+        select(table.c.seq, table.c.count)
+        .where(
+            table.c.seq > last - LOOKED_AT,
+            table.c.action == "delete",
+            table.c.by == by,
+            table.c.detail == json.dumps(detail),
+            table.c.count > 0,
+        )
+        .order_by(table.c.seq.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    left = connection.execute(select(func.count()).where(aside.c.audit == row[0])).scalar()
+    return Changed(row[1], audit=row[0]) if left == row[1] else None
 
 
 def audit_row(row: Any) -> AuditRow:

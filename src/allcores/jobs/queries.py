@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from allcores.jobs import schema
-from allcores.jobs.reading import among, change_in
+from allcores.jobs.reading import among, change_in, jobs_where
 
 if TYPE_CHECKING:
+    from allcores.jobs.model import Job
     from allcores.jobs.store_reading import StoreReading
 
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
@@ -113,3 +114,10 @@ def kept(store: StoreReading, ids: Collection[str]) -> set[str]:
             chosen = table.c.id.in_(among(store.dialect, list(ids)))
             found.update(connection.execute(select(table.c.id).where(chosen)).scalars())
     return found
+
+
+def with_key(store: StoreReading, key: str) -> Job | None:
+    """The job that has this key. Raises: StoreError."""
+    with store.reading() as connection:
+        found = jobs_where(connection, schema.jobs.c.key == key, limit=1)
+    return found[0] if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allcores.jobs import queries
 from allcores.jobs.errors import BadJob
 from allcores.jobs.job_files import JobFiles
 from allcores.jobs.model import Job, Submission
@@ -23,8 +24,28 @@ def are_known(store: JobStore, job: Job) -> bool:
     return store.dialect != "sqlite" or bool(JobFiles(store.folder, job.id).runs())
 
 
-def job_of_them(store: JobStore, job: Job, by: str) -> Submission:
+def _key(job: Job, number: int) -> str:
+    return f"{FAILED_ITEMS}:{job.id}:{job.finished or 0.0:.6f}:{number}"
+
+
+def number_of(store: JobStore, job: Job) -> int:
+    """Which job of its failed items one that is asked for now is, from 1: that of another asker, until it has ended."""
+    number = 1
+    while (there := queries.with_key(store, _key(job, number))) is not None and there.state.is_final:
+        number += 1
+    return number
+
+
+def job_of_them(store: JobStore, job: Job, by: str, number: int | None = None) -> Submission:
     """What is to be submitted: all else is as it was, also who is told of its end.
+
+    It has a key, so that who asks twice (a double click) gets one job, and no two of them take up the same run.
+
+    Args:
+        store: The store.
+        job: Whose failed items are to run.
+        by: Who asks.
+        number: What `number_of` said when that was offered; None: what it says now.
 
     Raises:
         BadJob: The job has not ended, or left no failed items, or they are not known any more.
@@ -38,6 +59,7 @@ def job_of_them(store: JobStore, job: Job, by: str) -> Submission:
         job.arguments,
         priority=job.priority,
         tags=tuple(dict.fromkeys([*job.tags, FAILED_ITEMS])),
+        key=_key(job, number_of(store, job) if number is None else number),
         timeout=job.timeout,
         retries=job.retries,
         parent=job.id,

@@ -61,6 +61,17 @@ class StoreActions(StoreReading):
         """
         return self._act("delete", actions.remove if queued else actions.remove_ended, which, by, seconds)
 
+    def deletion_again(self, which: Collection[str] | Snapshot, by: str) -> Changed | None:
+        """What became of the same deletion by the same user a moment ago, if all that it removed can be brought back.
+
+        A form that is sent twice: the second time finds none of the jobs, and would offer no way to bring them back.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._database.reading() as connection:
+            return actions.deletion_again(connection, by, actions.described(which))
+
     def undelete(self, audit: int, by: str, *, seconds: float | None = None) -> Changed:
         """Bring back what was deleted by the action of a row of the audit (`Changed.audit`); once more changes nothing.
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import flask
 
-from allcores.jobs.model import Changed, Snapshot
+from allcores.jobs.model import Changed, Snapshot, State
 from allcores.web import job_details
 from allcores.web.api import found_job
 from allcores.web.filters import read_filter
@@ -62,6 +62,9 @@ def _go(path: str, what: str, changed: Changed, undo: int | None = None) -> Any:
 def cancel(job_id: str) -> Any:
     """End one job."""
     found = found_job(job_id)
+    if found.state is State.CANCELLED or (found.cancel_requested and not found.state.is_final):
+        # A second click: it is what was asked for.
+        return _go(flask.url_for("allcores.job", job_id=job_id), "cancel", Changed(1))
     if found.state.is_final:
         raise Refused(409, "already_ended", f"The job has ended: it is {found.state.value}.")
     return _go(flask.url_for("allcores.job", job_id=job_id), "cancel", current().store.cancel([job_id], _user().name))
@@ -69,26 +72,31 @@ def cancel(job_id: str) -> Any:
 
 def retry(job_id: str) -> Any:
     """Queue one job again."""
-    found_job(job_id)
+    found = found_job(job_id)
     changed = current().store.retry([job_id], _user().name, succeeded=False)
-    if not changed.count:
+    if not changed.count and found.state not in (State.QUEUED, State.RUNNING):
         raise Refused(409, "not_ended", "Only a job that ended without success is retried.")
-    return _go(flask.url_for("allcores.job", job_id=job_id), "retry", changed)
+    # One that waits or runs was retried by an earlier click.
+    return _go(flask.url_for("allcores.job", job_id=job_id), "retry", Changed(1, audit=changed.audit))
 
 
 def delete(job_id: str) -> Any:
     """Remove one job that has ended."""
+    store, by = current().store, _user().name
+    if store.get(job_id) is None and (again := store.deletion_again([job_id], by)) is not None:
+        return _go(flask.url_for("allcores.jobs"), "delete", again)
     found = found_job(job_id)
     if not found.state.is_final:
         raise Refused(409, "not_ended", "Only a job that has ended is deleted: cancel it first.")
     # A damaged row counts as ended, also one that says it waits.
-    changed = current().store.delete([job_id], _user().name, queued=bool(found.damaged))
+    changed = store.delete([job_id], by, queued=bool(found.damaged))
     return _go(flask.url_for("allcores.jobs"), "delete", changed)
 
 
 def retry_failed_items(job_id: str) -> Any:
     """Make a job of the items that failed."""
-    made = job_details.retry_failed_items(current(), found_job(job_id), _user().name)
+    number = _whole("number") if "number" in flask.request.form else None
+    made = job_details.retry_failed_items(current(), found_job(job_id), _user().name, number)
     return _go(flask.url_for("allcores.job", job_id=made.job.id), "submit", Changed(1))
 
 
@@ -117,6 +125,9 @@ def bulk() -> Any:
         changed = store.cancel(jobs, by, seconds=BULK_S)
     else:
         changed = store.delete(jobs, by, queued=False, seconds=BULK_S)
+        if not changed.count:
+            # A second click finds none of them, and would offer no way to bring them back.
+            changed = store.deletion_again(jobs, by) or changed
     return _go(local_path(form.get("back", ""), flask.url_for("allcores.jobs")), what, changed)
 
 

@@ -130,14 +130,20 @@ def timeline_page(console: Console, job: Job) -> str | None:
     return as_html(Recording.load(found[-1]))
 
 
-def retry_failed_items(console: Console, job: Job, by: str) -> Submitted:
+def retry_failed_items(console: Console, job: Job, by: str, number: int | None) -> Submitted:
     """A job of the items that failed.
+
+    Args:
+        console: The app's.
+        job: Whose items.
+        by: Who asks.
+        number: Which of such jobs the page offered; None: it did not say.
 
     Raises:
         Refused: 409, if it has none, or they are not known.
     """
     try:
-        wanted = retried_items.job_of_them(console.store, job, by)
+        wanted = retried_items.job_of_them(console.store, job, by, number)
     except BadJob as error:
         raise Refused(409, "no_failed_items", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     return console.store.submit_many([wanted])[0]

@@ -15,7 +15,7 @@ from allcores.web import charts, job_details, supervision, views
 from allcores.web.api import found_job
 from allcores.web.lists import sequence
 from allcores.web.rendering import WITHOUT_SUCCESS, live_tag, page, unchanged
-from allcores.web.state import current, is_poll, told
+from allcores.web.state import Console, current, is_poll, told
 
 #: jobs that the picture of the cores is made from, at most, and the seconds that it shows
 MOST_DRAWN, CORE_SECONDS = 400, 300.0
@@ -133,9 +133,15 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         memory=details.memory,
         has_timeline=details.timelines > 0,
         failed_items=details.failed,
-        can_retry_items=task is not None and retried_items.are_known(console.store, found),
+        retry_items=_retry_items(console, found) if task is not None else None,
         item_line=job_details.item_line,
     )
+
+
+def _retry_items(console: Console, found: Job) -> int | None:
+    """The number of the job that is made of its failed items; None if there is nothing to make it of."""
+    known = retried_items.are_known(console.store, found)
+    return retried_items.number_of(console.store, found) if known else None
 
 
 # --- settings, audit ---
