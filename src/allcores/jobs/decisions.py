@@ -115,6 +115,20 @@ def death(signal: str | None, exitcode: int | None, peak_memory: int | None, mes
     return JobError("WorkerLost", message, stack, cause, peak_memory)
 
 
+def no_message(words: str, peak_memory: int | None) -> JobError:
+    """What is told of a process that sent what is no message: nothing that it says can be believed.
+
+    Args:
+        words: Its last ones, for people.
+        peak_memory: What it has used.
+    """
+    message = (
+        "its process sent the supervisor what is no message: the task writes to a descriptor that it has not opened, or"
+        " changes what is not its own, or allcores was upgraded while the supervisor ran (start it again)"
+    )
+    return JobError("WorkerLost", message, words, "no message", peak_memory)
+
+
 def timeout_of(job: Job, task: Task) -> float | None:
     """Seconds that an attempt may take."""
     return job.timeout if job.timeout is not None else task.timeout

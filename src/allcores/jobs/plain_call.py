@@ -21,6 +21,9 @@ from allcores.system import own_imports
 MOST_TRACEBACK = 20_000
 MOST_MESSAGE = 2_000
 
+#: seconds that an attempt cannot have taken
+MOST_SECONDS = 1e10
+
 _registry: Registry | None = None
 
 
@@ -55,11 +58,17 @@ _FIELDS: dict[str, Any] = {
 
 
 def answer_of(fields: Any) -> Answer:
-    """The answer that a process of a job has sent. Raises: TypeError, ValueError: If it is none."""
+    """The answer that a worker, or a process of a job, has sent.
+
+    Raises:
+        TypeError, ValueError, AttributeError: It is none: a task has damaged it, or it is of another version.
+    """
     found = Answer(*fields)
     files = tuple((str(name), int(size), str(media_type)) for name, size, media_type in found.files)
     if not all(isinstance(getattr(found, name), kinds) for name, kinds in _FIELDS.items()):
         raise ValueError("it is no answer")
+    if not 0 <= found.seconds < MOST_SECONDS:  # nor is NaN
+        raise ValueError("it is no number of seconds")
     return found._replace(files=files)
 
 

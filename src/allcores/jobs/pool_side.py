@@ -16,7 +16,7 @@ from typing import Any
 from allcores.errors import BrokenPool, InternalError, PoolClosed, SetupError, TaskTimeout, WorkerLost
 from allcores.jobs import descendants, plain_call
 from allcores.jobs.model import Claim
-from allcores.jobs.plain_call import Answer, JobCall
+from allcores.jobs.plain_call import Answer, JobCall, answer_of
 from allcores.limits import Limits
 from allcores.pool.many_calls import begin_calls
 from allcores.pool.pool import Pool
@@ -40,6 +40,10 @@ _SHARE = 0.1
 
 class PoolTrouble(Exception):
     """No worker can be had: what was claimed did not run."""
+
+
+class NoAnswer(Exception):
+    """A worker has sent what is no answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -189,7 +193,11 @@ class PoolSide:
                 continue
             error = call.future.exception()
             if error is None or isinstance(error, plain_call.TaskFailed):
-                answer = Answer(*(call.future.result() if error is None else error.args[0]))
+                try:
+                    answer = answer_of(call.future.result() if error is None else error.args[0])
+                except (LookupError, TypeError, ValueError, AttributeError) as odd:
+                    yield call, NoAnswer(str(odd))
+                    continue
                 self.mean_s += _SHARE * (answer.seconds - self.mean_s)
                 self.trouble, self._restarts = "", 0
                 yield call, answer

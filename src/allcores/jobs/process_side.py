@@ -93,7 +93,7 @@ class ProcessSide:
         try:
             for message in process.hear():
                 self._take(process, message, now)
-        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
             # It came from the task, which has all descriptors, or from another version of this program.
             if process.answer is None and not process.drained:
                 process.end("message", 0.0)
@@ -211,11 +211,7 @@ class ProcessSide:
             message = f"its process did not load the tasks within {self._boot_s:g} s"
             return JobError("WorkerLost", message, words, "did not start", memory)
         if process.ended_for == "message":
-            message = (
-                "its process sent the supervisor what is no message: the task writes to a descriptor that it has not"
-                " opened, or allcores was upgraded while the supervisor ran (start it again)"
-            )
-            return JobError("WorkerLost", message, words, "no message", memory)
+            return decisions.no_message(words, memory)
         how = f"was killed by {name}" if name else f"ended with exit code {exitcode}"
         message = f"the process of the job {how} before the task returned; it had used {size_text(memory)} at most"
         return decisions.death(name, exitcode, memory, message, words)

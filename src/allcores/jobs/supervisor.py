@@ -29,7 +29,7 @@ from allcores.jobs.errors import StoreAway, StoreBusy, StoreError, meant
 from allcores.jobs.holding import Holding
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.plain_call import Answer
-from allcores.jobs.pool_side import PoolSide, PoolTrouble
+from allcores.jobs.pool_side import NoAnswer, PoolSide, PoolTrouble
 from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
 from allcores.jobs.retaking import Retaken
 from allcores.jobs.retention import Retention
@@ -276,6 +276,9 @@ class Supervisor:
             elif isinstance(outcome, WorkerLost):
                 end = decisions.after_crash(claim, decisions.lost(outcome), self._policy, wall)
                 self._store_side.end(claim, end)
+            elif isinstance(outcome, NoAnswer):
+                reason = decisions.no_message("", None)
+                self._store_side.end(claim, decisions.after_crash(claim, reason, self._policy, wall))
             elif isinstance(outcome, Answer):
                 self._store_side.end(claim, self._answered(claim, outcome, wall))
         for call in self._pool.gone():

@@ -253,6 +253,23 @@ def with_job(job, n: int):  # type: ignore[no-untyped-def]
 
 
 @task
+def answers_oddly(what: str) -> None:
+    """Its worker sends what is no answer of this version, once."""
+    from allcores.jobs import plain_call
+
+    odd: dict[str, Any] = {
+        "few": ("ok",), "none": None, "seconds": (True, "1", (), "", "", "", float("nan"), False),
+        "text": (True, 7, (), "", "", "", 0.0, False), "files": (True, "1", [1], "", "", "", 0.0, False),
+    }  # fmt: skip
+
+    def fields(_: Any) -> Any:
+        del plain_call.tuple  # type: ignore[attr-defined]
+        return odd[what]
+
+    plain_call.tuple = fields  # type: ignore[attr-defined]
+
+
+@task
 def ends_template(path: str) -> None:
     note(path)
     os.kill(os.getppid(), signal.SIGKILL)

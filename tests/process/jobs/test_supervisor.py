@@ -84,6 +84,15 @@ def test_arguments_that_do_not_fit_are_not_tried_again(running: Running, task: s
     assert "paht" in job.error.message and "another attempt would end the same way" in job.note
 
 
+@pytest.mark.parametrize("what", ["few", "none", "seconds", "text", "files"])
+def test_what_a_worker_sends_and_is_no_answer_ends_that_job_alone(running: Running, what: str) -> None:
+    """The worker of another version, or one that a task has damaged."""
+    job = running.run("answers_oddly", {"what": what})
+    assert (job.state, job.crashes) == ("quarantined", 3)
+    assert job.error is not None and job.error.cause == "no message"
+    assert [running.run("add", {"a": n}).result for n in range(5)] == [1, 2, 3, 4, 5]
+
+
 def test_a_job_that_ends_the_template_of_its_worker_runs_as_often_as_it_is_counted(
     running: Running, tmp_path: Path
 ) -> None:
