@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 from allcores.jobs import job_files, uploads
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import BadJob, KeyConflict
+from allcores.jobs.firings import Fire
+from allcores.jobs.model import Submission
 from allcores.jobs.schedules import KIND, as_seen, due, looked_until, next_time, seen_in_file, seen_until
+from allcores.jobs.submissions import Prepared, prepared
 from allcores.system import own_files
 
 if TYPE_CHECKING:
     from allcores.jobs.retention import Retention
     from allcores.jobs.store import JobStore
-    from allcores.jobs.tasks import Registry
+    from allcores.jobs.tasks import Registry, Task
 
 log = logging.getLogger("allcores.jobs")
 
@@ -57,39 +60,42 @@ class ScheduleDuty(Duty):
         self._written = 0.0
 
     def look(self, wall: float, *, stopping: bool) -> bool:
-        """Submit what is due; its key sees to it that each time fires once."""
+        """Submit what is due; the store sees to it that each time fires once."""
         if stopping or abs(wall - self._at) < SCHEDULES_S:
             return False
         self._at = wall
         if self._moments is None:
             self._moments = self._read(wall)
-        fired = False
+        moments = dict(self._moments)
+        fires = []
         for task in self._tasks:
-            seen = looked_until(self._moments[task.name], wall)
-            for firing in due(task, seen, wall):
-                try:
-                    self._store.submit(
-                        task.name,
-                        {},
-                        priority=task.priority,
-                        tags=task.tags,
-                        key=firing.key,
-                        timeout=task.timeout,
-                        retries=task.retries,
-                        by="schedule",
-                    )
-                except (BadJob, KeyConflict) as error:
-                    # So it will be each time: another job has the key, say. Other times, and other tasks, go on.
-                    log.warning("task %s does not run at its time: %s", task.name, error)
-                fired = True
-            self._moments[task.name] = max(seen, wall)
-        if self._tasks and (fired or abs(wall - self._written) >= WRITE_S):
-            self._store.change_records(
-                KIND, {task.name: as_seen(task, self._moments[task.name]) for task in self._tasks}
-            )
+            seen = looked_until(moments[task.name], wall)
+            moments[task.name] = max(seen, wall)
+            fires.append(Fire(task.name, as_seen(task, moments[task.name]), self._jobs(task, seen, wall), wall))
+        done = False
+        if any(each.jobs for each in fires) or (fires and abs(wall - self._written) >= WRITE_S):
+            for each, answers in zip(fires, self._store.fire(fires), strict=True):
+                for answer in answers:
+                    if isinstance(answer, KeyConflict):
+                        # So it will be each time: another job has the key. Other times, and other tasks, go on.
+                        log.warning("task %s does not run at its time: %s", each.task, answer)
             self._written = wall
-            return True
-        return False
+            done = True
+        self._moments = moments
+        return done
+
+    def _jobs(self, task: Task, seen: float, wall: float) -> list[tuple[float, Prepared]]:
+        """What a task is to fire now, with its times."""
+        found = []
+        for firing in due(task, seen, wall):
+            try:
+                job = Submission(
+                    task.name, {}, task.priority, None, task.tags, firing.key, task.timeout, task.retries, by="schedule"
+                )
+                found.append((firing.at, prepared(job)))
+            except BadJob as error:
+                log.warning("task %s does not run at its time: %s", task.name, error)
+        return found
 
     def _read(self, wall: float) -> dict[str, float]:
         """Until when each task's times were looked at; one that is new begins now."""

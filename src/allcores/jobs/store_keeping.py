@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from allcores.formatting import counted, seconds_text
-from allcores.jobs import actions, believed_time, checkpoints, queries, recounting, untold
+from allcores.jobs import actions, believed_time, checkpoints, firings, queries, recounting, untold
 from allcores.jobs.believed_time import BelievedTime
 from allcores.jobs.database import Database
 from allcores.jobs.opening import RESULTS
@@ -113,6 +114,18 @@ class StoreKeeping(StoreActions):
             What each record says, by its name.
         """
         return self._commits.run(untold.take, at) if untold.are_there(self) else {}
+
+    def fire(self, tasks: Sequence[firings.Fire]) -> list[firings.Fired]:
+        """Submit what tasks are to fire, each time once, and write down until when that was looked at: in one commit.
+
+        Returns:
+            For each task what became of the jobs that had not fired before.
+        """
+        answers = self._commits.run_all([(firings.fire, each) for each in tasks])
+        found = [answer() for answer in answers]
+        if any(found):
+            self._changed()
+        return found
 
     def tend_log(self) -> bool:
         """Move SQLite's log into its file, if much was written to it since; to be called every second or so.

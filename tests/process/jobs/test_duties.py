@@ -110,6 +110,27 @@ def test_who_leads_again_goes_on_where_another_one_was(tmp_path: Path) -> None:
         assert store.page(JobFilter(task="minutely")).jobs == ()
 
 
+def test_who_leads_no_longer_fires_nothing_that_another_one_fired(tmp_path: Path) -> None:
+    """It does not know yet, and the job of the other one is deleted; what the other one wrote down stays so."""
+    found = task_of(minutely)
+    assert found is not None
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        start = 1_800_000_000.0
+        stale, leader = (ScheduleDuty(store, Registry([found])) for _ in range(2))
+        for duty in (stale, leader):
+            duty.look(start - 1, stopping=False)
+        leader.look(start + 61, stopping=False)
+        jobs = store.page(JobFilter(task="minutely")).jobs
+        assert len(jobs) == 1 and store.delete([job.id for job in jobs], "ann").count == 1
+        stale.look(start + 1, stopping=False)
+        stale.look(start + 61, stopping=False)
+        assert store.page(JobFilter(task="minutely")).jobs == ()
+        stale.look(start + 2, stopping=False)
+        assert store.records(KIND)["minutely"]["seen"] >= start + 61
+        leader.look(start + 121, stopping=False)
+        assert len(store.page(JobFilter(task="minutely")).jobs) == 1
+
+
 class Receiver:
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
