@@ -21,8 +21,8 @@ from allcores.system import own_imports
 MOST_TRACEBACK = 20_000
 MOST_MESSAGE = 2_000
 
-#: seconds that an attempt cannot have taken
-MOST_SECONDS = 1e10
+#: seconds that an attempt cannot have taken, and bytes that its files cannot have: no store has a place for them
+MOST_SECONDS, MOST_BYTES = 1e10, 2**60
 
 _registry: Registry | None = None
 
@@ -69,6 +69,8 @@ def answer_of(fields: Any) -> Answer:
         raise ValueError("it is no answer")
     if not 0 <= found.seconds < MOST_SECONDS:  # nor is NaN
         raise ValueError("it is no number of seconds")
+    if not all(0 <= size < MOST_BYTES for _, size, _ in files) or sum(size for _, size, _ in files) >= MOST_BYTES:
+        raise ValueError("no file has so many bytes")
     return found._replace(files=files)
 
 

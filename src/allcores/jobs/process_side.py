@@ -15,7 +15,7 @@ from allcores.jobs import decisions, stacks
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.job_processes import JobProcess
 from allcores.jobs.model import Claim, JobError, Progress
-from allcores.jobs.plain_call import Answer, answer_of
+from allcores.jobs.plain_call import MOST_BYTES, Answer, answer_of
 from allcores.jobs.rows import progress_from_json, progress_to_json
 
 #: seconds for which a job that wants to map waits for cores that others are about to give back
@@ -105,6 +105,8 @@ class ProcessSide:
         op = message.pop("op", None)
         if op == "ready":
             memory = int(message["memory"])
+            if not 0 <= memory < MOST_BYTES:
+                raise ValueError("no process has so much memory")
             process.begins(now)
             process.note_memory(memory)
         elif op == "cores":

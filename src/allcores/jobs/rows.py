@@ -244,12 +244,18 @@ _PROGRESS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _is_usual(value: object) -> bool:
+    return not isinstance(value, int | float) or 0 <= value < 2**63
+
+
 def progress_from_json(text: str) -> Progress | None:
     """The progress that was kept; None if it cannot be read: it is no part of what was promised."""
     try:
         raw = json.loads(text)
         found = Progress(**{name: raw[name] for name in Progress.__slots__})
-        fits = all(isinstance(getattr(found, name), kinds) for name, kinds in _PROGRESS.items())
+        values = [(getattr(found, name), kinds) for name, kinds in _PROGRESS.items()]
+        # No page can do anything with NaN, or with more items than there can be.
+        fits = all(isinstance(value, kinds) and (value is None or _is_usual(value)) for value, kinds in values)
         return found if fits else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -260,6 +260,7 @@ def answers_oddly(what: str) -> None:
     odd: dict[str, Any] = {
         "few": ("ok",), "none": None, "seconds": (True, "1", (), "", "", "", float("nan"), False),
         "text": (True, 7, (), "", "", "", 0.0, False), "files": (True, "1", [1], "", "", "", 0.0, False),
+        "size": (True, "1", [("a", 10**30, "b")], "", "", "", 0.0, False),
     }  # fmt: skip
 
     def fields(_: Any) -> Any:

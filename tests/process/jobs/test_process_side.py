@@ -117,6 +117,12 @@ def test_seconds_for_which_all_was_stopped_are_no_part_of_a_timeout(side: Side) 
         b"[1]\n",
         b'{"op": "ready"}\n',
         b'{"op": "ready", "memory": "much"}\n',
+        b'{"op": "ready", "memory": 1' + 400 * b"0" + b"}\n",
+        b'{"op": "done", "answer": [true, "1", [["a", 1' + 30 * b"0" + b', "text/csv"]], "", "", "", 0.0, false]}\n',
+        b'{"op": "done", "answer": [true, "1", [["a", -1, "text/csv"]], "", "", "", 0.0, false]}\n',
+        b'{"op": "progress", "done": 1, "failed": 0, "total": 2, "at": NaN, "started": 1.0, "run": null, "note": ""}\n',
+        b'{"op": "progress", "done": 1' + 400 * b"0" + b', "failed": 0, "total": 2, "at": 1.0, "started": 1.0,'
+        b' "run": null, "note": ""}\n',
         b'{"op": "done"}\n',
         b'{"op": "done", "answer": 5}\n',
         b'{"op": "done", "answer": [true, 1]}\n',

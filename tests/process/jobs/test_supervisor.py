@@ -84,7 +84,7 @@ def test_arguments_that_do_not_fit_are_not_tried_again(running: Running, task: s
     assert "paht" in job.error.message and "another attempt would end the same way" in job.note
 
 
-@pytest.mark.parametrize("what", ["few", "none", "seconds", "text", "files"])
+@pytest.mark.parametrize("what", ["few", "none", "seconds", "text", "files", "size"])
 def test_what_a_worker_sends_and_is_no_answer_ends_that_job_alone(running: Running, what: str) -> None:
     """The worker of another version, or one that a task has damaged."""
     job = running.run("answers_oddly", {"what": what})
