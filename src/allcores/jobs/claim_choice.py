@@ -55,14 +55,19 @@ class ClaimChoice:
         alone = wanted & self._with_job
         # With nothing but those there is nothing to claim ahead.
         ahead = self._ahead() if wanted > alone else 0
-        return Choice(cores + ahead if wanted else 0, wanted, alone, cores, 0 if self._has_doubtful() else 1)
+        return Choice(cores + ahead if wanted else 0, wanted, alone, cores, self._doubtful(wanted, alone))
 
-    def _has_doubtful(self) -> bool:
-        """Whether one is at work that may be what ends supervisors: until it has ended, or its process is told."""
+    def _doubtful(self, wanted: frozenset[str], alone: frozenset[str]) -> frozenset[str]:
+        """Of which tasks a job may be claimed that may be what ends supervisors.
+
+        Of none until the one before has ended, or its process is told; and of none that would not begin at once.
+        """
         calls, processes = self._pool.calls.values(), self._processes.processes.values()
-        return any(each.claim.in_doubt and each.told_pid is None for each in calls) or any(
+        if any(each.claim.in_doubt and each.told_pid is None for each in calls) or any(
             each.claim.in_doubt and not each.told_pid for each in processes
-        )
+        ):
+            return frozenset()
+        return wanted if self._pool.is_ready else alone
 
     def _ahead(self) -> int:
         """How many short jobs may be claimed now that have no core yet."""

@@ -68,14 +68,14 @@ class Choice(NamedTuple):
         alone: Of those, the ones that need a core at once.
         cores: So many of the first jobs have a core. What comes behind them waits for one that they leave: where it is
             of a task of `alone`, it and all behind it stay in the queue, or short jobs would pass it by for ever.
-        doubtful: So many jobs at most over which a supervisor may have ended; each of them has a core.
+        doubtful: Of these tasks also one job over which a supervisor may have ended; it has a core, and begins at once.
     """
 
     most: int
     tasks: Collection[str]
     alone: Collection[str] = ()
     cores: int = 0
-    doubtful: int = 1
+    doubtful: Collection[str] = ()
 
 
 #: what to claim, given the tasks that have jobs waiting; called in the transaction
@@ -111,7 +111,9 @@ def order_of(priority: object) -> float:
     return -priority if isinstance(priority, int) else -math.inf
 
 
-def _taken(transaction: Transaction, seqs: Sequence[int], cores: int, doubtful: int, holder: str = "") -> list[Claim]:
+def _taken(
+    transaction: Transaction, seqs: Sequence[int], cores: int, doubtful: Collection[str], holder: str = ""
+) -> list[Claim]:
     """Claims of jobs that are ready, in this order."""
     if not seqs:
         return []
@@ -125,9 +127,8 @@ def _taken(transaction: Transaction, seqs: Sequence[int], cores: int, doubtful: 
         in_doubt = row["worker_pid"] == IN_DOUBT
         if in_doubt and len(claims) >= cores:
             break  # it begins at once, or it would count as begun before it has; nothing passes it by
-        if in_doubt and not doubtful:
+        if in_doubt and (row["task"] not in doubtful or any(claim.in_doubt for claim in claims)):
             continue  # one after the other, to know which of them it is; the one before has its end in a moment
-        doubtful -= in_doubt
         attempt = row["attempt"] + 1 if isinstance(row["attempt"], int) else 1
         token = token_of(holder)
         # As it will be in the store: the job is made of it once.

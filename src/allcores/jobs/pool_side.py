@@ -34,6 +34,8 @@ NEAR_S = 0.75
 #: Seconds that each worker has been at its job, after which what waits behind them is given back: it was claimed
 #: because jobs were short so far, and the next one to begin may be another. Less gives back what begins in a moment
 LONG_S = 0.5
+#: states of workers that take no calls yet
+_STARTING = ("starting", "setup")
 #: how much a job's time counts in the mean
 _SHARE = 0.1
 
@@ -104,6 +106,8 @@ class PoolSide:
         self._limits = limits
         self._wake = wake
         self._pool: Pool | None = None
+        #: one whose workers were seen to have started
+        self._ready_pool: Pool | None = None
         self.calls: dict[str, PlainCall] = {}
         self._done: deque[PlainCall] = deque()
         #: mean seconds of a job; long until it is known to be short
@@ -123,6 +127,16 @@ class PoolSide:
     def ahead(self) -> int:
         """How many more short jobs than workers may be in the pool."""
         return 0 if self._long else min(MOST_AHEAD, int(AHEAD_S * self.workers / max(self.mean_s, 1e-4)))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has workers that have started: what is given to one that does nothing else begins at once."""
+        pool = self._pool
+        if pool is None:
+            return False
+        if self._ready_pool is not pool and any(each.state not in _STARTING for each in pool.worker_status()):
+            self._ready_pool = pool
+        return self._ready_pool is pool
 
     def start(self) -> None:
         """Start the workers. Raises: PoolTrouble."""

@@ -339,7 +339,7 @@ class JobStore(StoreKeeping):
         if limit < 1 or not tasks:
             return []
         return self._commits.run(
-            claims.claim, lambda _: claims.Choice(limit, tasks, cores=limit, doubtful=limit), durable=False
+            claims.claim, lambda _: claims.Choice(limit, tasks, cores=limit, doubtful=tasks), durable=False
         )
 
     def finish(self, claim: Claim, outcome: Finished) -> bool:

@@ -78,13 +78,13 @@ def test_what_a_supervisor_may_have_ended_over_begins_alone_and_with_a_core(stor
         store.claim(2, ["f"])
     store.submit_many([Submission("f", {"n": n}) for n in range(2, 6)])
 
-    def claimed(cores: int, doubtful: int) -> list[tuple[int, bool]]:
+    def claimed(cores: int, *doubtful: str) -> list[tuple[int, bool]]:
         claims = store.exchange([], [], lambda _: Choice(2, ["f"], (), cores, doubtful)).claims
         return [(each.job.arguments["n"], each.in_doubt) for each in claims]
 
     with store.become_supervisor():
         store.recover()
-        assert claimed(0, 1) == []
-        assert claimed(2, 1) == [(0, True)]
-        assert claimed(2, 0) == [(2, False)]
-        assert claimed(1, 1) == [(1, True), (3, False)]
+        assert claimed(0, "f") == []
+        assert claimed(2, "f") == [(0, True)]
+        assert claimed(2, "g") == [(2, False)]
+        assert claimed(1, "f") == [(1, True), (3, False)]
