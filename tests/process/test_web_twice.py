@@ -114,6 +114,14 @@ def test_a_form_makes_one_job(client: Any, app: flask.Flask) -> None:
     assert "form:" not in client.get(first).text
 
 
+def test_a_schedule_that_is_run_now_makes_one_job(client: Any, app: flask.Flask) -> None:
+    """Once for each time that the page is shown."""
+    for shown in (1, 2):
+        fields = fields_of(client, "/schedules", "/schedules/nightly/run")
+        assert len(set(twice(client, "/schedules/nightly/run", **fields))) == 1
+        assert len(all_of(store_of(app))) == shown
+
+
 def test_files_of_a_form_that_is_sent_twice_are_kept_once(client: Any, app: flask.Flask) -> None:
     store = store_of(app)
     fields = {**fields_of(client, "/submit/pictures", "/submit/pictures"), "_csrf": csrf_of(client)}

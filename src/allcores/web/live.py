@@ -9,8 +9,9 @@ import flask
 from werkzeug.exceptions import NotFound
 
 from allcores.jobs.model import JobFilter, State
+from allcores.jobs.rows import digest
 from allcores.jobs.schedules import next_time, zone_of
-from allcores.web import job_details, pages, rendering, supervision
+from allcores.web import job_details, pages, rendering, sent_once, supervision
 from allcores.web.api import found_job
 from allcores.web.state import current
 from allcores.web.submitting import Wanted, submit
@@ -55,7 +56,7 @@ def schedules() -> Any:
             }
         )
     seen = supervision.look(console.store)
-    return rendering.page("console/schedules.html.j2", "schedules", schedules=found, seen=seen)
+    return rendering.page("console/schedules.html.j2", "schedules", schedules=found, seen=seen, once=sent_once.token())
 
 
 def schedule_action(name: str, what: str) -> Any:
@@ -63,7 +64,7 @@ def schedule_action(name: str, what: str) -> Any:
     console = current()
     if name not in console.tasks or console.tasks[name].schedule is None or what != "run":
         raise NotFound
-    made = submit(console, Wanted(task=name), flask.g.allcores_user.name)
+    made = submit(console, Wanted(task=name, key=sent_once.key_of(digest(name, "run"))), flask.g.allcores_user.name)
     return flask.redirect(flask.url_for("allcores.job", job_id=made.job.id, did="submit", count=1), 303)
 
 

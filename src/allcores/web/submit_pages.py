@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from typing import Any
 
 import flask
@@ -19,6 +18,7 @@ from allcores.jobs.model import Changed, Job
 from allcores.jobs.rows import FAILED_ITEMS, digest
 from allcores.jobs.secret_values import hide_secrets, is_secret
 from allcores.jobs.tasks import Task
+from allcores.web import sent_once
 from allcores.web.actions import _go
 from allcores.web.api import found_job
 from allcores.web.handed_in import HandedIn
@@ -146,7 +146,7 @@ def _form(
         options=options,
         general=general,
         like=like,
-        once=secrets.token_hex(16),
+        once=sent_once.token(),
         upload=any(field["kind"] in ("file", "files") for field in fields),
         limit=current().settings.max_upload,
     )
@@ -227,7 +227,9 @@ def send(task: str) -> Any:
             if not errors:
                 parent = like.id if like is not None else None
                 if options["key"] is None:
-                    options["key"] = _key_of(wanted, checked, {**options, "parent": parent})
+                    # What is changed in it before it is sent again is another job.
+                    content = [uploads.by_content(checked), {**options, "parent": parent}]
+                    options["key"] = sent_once.key_of(digest(wanted.name, content))
                 made = handed_in.submit(Wanted(task=wanted.name, parent=parent, **options), checked=checked)
                 return _go(flask.url_for("allcores.job", job_id=made.job.id), "submit", Changed(1))
         except WrongFields as error:
@@ -235,17 +237,6 @@ def send(task: str) -> Any:
         except KeyConflict as error:
             wrong = {"key": str(error)}
     return _form(wanted, texts, errors, wrong, like, status=422)
-
-
-def _key_of(task: Task, checked: dict[str, Any], options: dict[str, Any]) -> str | None:
-    """The key of a form in which none was given, so that sending it twice (a double click) makes one job.
-
-    Each time that the form is shown it has another one, and so has what was changed in it before it was sent again.
-    """
-    once = flask.request.form.get("once", "")
-    if not re.fullmatch(r"[0-9a-f]{32}", once):
-        return None
-    return f"form:{once}:{digest(task.name, [uploads.by_content(checked), options])}"
 
 
 def _given(task: Task, like: Job | None, handed_in: HandedIn) -> dict[str, Any]:
