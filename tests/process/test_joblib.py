@@ -431,3 +431,29 @@ def test_a_call_that_cannot_begin_ends_what_it_has_begun(tmp_path: Path, monkeyp
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert Parallel()(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "generator_unordered"])
+def test_a_call_whose_progress_cannot_be_told_says_so(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """What joblib does not hand over for that, nobody would: the call would wait for it."""
+    monkeypatch.setattr(joblib.parallel.Parallel, "print_progress", _cannot_print)
+    with pytest.raises(OSError, match="no more lines"):
+        list(Parallel(return_as=kind, verbose=1)(delayed(calls.double)(i) for i in range(1000)))
+    monkeypatch.undo()
+    assert Parallel()(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4]
+
+
+def _cannot_print(_: object) -> None:
+    raise OSError("no more lines")
+
+
+def test_an_input_that_wants_to_end_the_program_ends_the_call() -> None:
+    """SystemExit and the like joblib does not expect of it: the call returned what had come until then, or waited."""
+
+    def items() -> Iterator[Any]:
+        for i in range(100):
+            yield delayed(calls.double)(i)
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        Parallel(pre_dispatch=2)(items())

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import joblib
+from joblib.parallel import BatchCompletionCallBack
 
 #: Longest wait without a look around, seconds. The end is announced; this bounds our mistakes.
 WAIT_S = 0.5
@@ -89,6 +90,38 @@ class _State:
         self.over = threading.Event()
 
 
+def give_up(parallel: Any, error: BaseException) -> bool:
+    """Have a call of `Parallel` raise an error that is no task's, as joblib does with what its input raises.
+
+    Returns:
+        False if it waits for nothing more.
+    """
+    # There is no public way.
+    lock, is_waiting, jobs = (getattr(parallel, name) for name in ("_lock", "_wait_retrieval", "_jobs"))
+    with lock:
+        if getattr(parallel, "_aborting", False) or not is_waiting():
+            return False
+        # It asks the backend for the outcome of what it is called with.
+        tracker, failed = BatchCompletionCallBack(0, 1, parallel), Future[Any]()
+        failed.set_exception(error)
+        tracker(failed)
+        if tracker not in jobs:
+            jobs.append(tracker)
+    return True
+
+
+def _failed(callback: Any, error: BaseException) -> bool:
+    """A callback of joblib's has raised: what it has not handed over nobody will, and the call ends with the error.
+
+    Returns:
+        False if no call waits for it.
+    """
+    parallel = getattr(callback, "parallel", None)
+    if parallel is None or getattr(parallel, "_call_id", None) != callback.parallel_call_id:
+        return False
+    return give_up(parallel, error)
+
+
 def _serve(state: _State, active: tuple[Any, Any] | None) -> None:
     with joblib.parallel_config(active[0], n_jobs=active[1]) if active is not None else nullcontext():
         while (each := state.queue.get()) is not None:
@@ -97,11 +130,15 @@ def _serve(state: _State, active: tuple[Any, Any] | None) -> None:
             try:
                 callback(future)
             except BaseException as error:
-                # Of printing its progress, say. Later batches are told of all the same, as by an executor, and it is
-                # said as Python says it of any thread.
-                threading.excepthook(
-                    threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-                )
+                # Of printing its progress, say, or SystemExit of the input.
+                if _failed(callback, error):
+                    state.over.set()
+                    state.ends.set()
+                else:
+                    # It is said as Python says it of any thread.
+                    threading.excepthook(
+                        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+                    )
             state.back += 1
             if state.back == state.out:
                 state.over.set()
