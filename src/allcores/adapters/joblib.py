@@ -43,11 +43,13 @@ except ModuleNotFoundError as error:
 
 from allcores.adapters import joblib_pools
 from allcores.adapters.joblib_batch import Batch
-from allcores.adapters.joblib_calls import Calls
+from allcores.adapters.joblib_calls import Calls, give_up
 from allcores.adapters.joblib_pools import Lease, Wanted
 from allcores.adapters.joblib_tasks import Around, run
-from allcores.errors import TaskExited, UsageError, WorkerLost
+from allcores.errors import PoolClosed, TaskExited, UsageError, WorkerLost
+from allcores.pool.call_future import OF_ANOTHER_PROCESS
 from allcores.pool.many_calls import begin_calls
+from allcores.system import forks
 from allcores.system.cores import core_budget
 
 __all__ = ["AllcoresBackend", "TaskWorkerLost", "close", "register"]
@@ -191,6 +193,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         _check(own)
         self._reset()
         self._in_use = True
+        forks.renew_in_children(self)
         try:
             self._open(n_jobs, own, options)
         except BaseException:
@@ -198,6 +201,14 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             raise
         self.parallel = parallel
         return n_jobs
+
+    def after_fork(self) -> None:
+        """In a child of a fork: no more results come here of a call that the parent has begun."""
+        parallel = self.parallel
+        if parallel is not None and self._batches:
+            # A thread of the parent's may have held it.
+            vars(parallel)["_lock"] = threading.RLock()
+            give_up(parallel, PoolClosed(OF_ANOTHER_PROCESS))
 
     def _open(self, n_jobs: int, own: dict[str, Any], options: Mapping[str, Any]) -> None:
         initializer = own.get("initializer")

@@ -63,6 +63,7 @@ class InFolder:
     def __init__(self, folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         self._folder = tempfile.mkdtemp(prefix=OWN_FOLDER, dir=folder)
+        self._process = os.getpid()
         self._paths: dict[int, str] = {}
 
     def file(self) -> tuple[int, str | None]:
@@ -76,8 +77,9 @@ class InFolder:
         return self._paths[descriptor]
 
     def close(self) -> None:
-        """Remove the folder, and what is in it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folder, and what is in it; in a fork of its process it is the parent's."""
+        if self._process == os.getpid():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def place_of(folder: Any, thread: int) -> InMemory | InFolder:
@@ -110,9 +112,9 @@ class SharedFile:
                     copy[...] = array
                     del copy
         except BaseException:
-            _drop(self.descriptor, name)
+            _drop(self.descriptor, name, os.getpid())
             raise
-        self._finalizer = weakref.finalize(self, _drop, self.descriptor, name)
+        self._finalizer = weakref.finalize(self, _drop, self.descriptor, name, os.getpid())
         self._finalizer.atexit = False
 
 
@@ -122,9 +124,10 @@ def _write(descriptor: int, data: memoryview) -> None:
         at += os.pwrite(descriptor, data[at:], at)
 
 
-def _drop(descriptor: int, name: str | None) -> None:
+def _drop(descriptor: int, name: str | None, process: int) -> None:
     os.close(descriptor)
-    if name is not None:
+    # In a fork of the process the file is the parent's.
+    if name is not None and process == os.getpid():
         with contextlib.suppress(OSError):
             os.unlink(name)
 

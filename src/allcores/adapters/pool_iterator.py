@@ -16,6 +16,7 @@ from allcores.adapters.pool_maps import PoolMap
 from allcores.pool.result_stream import LOGS_S
 from allcores.pool.segment_values import open_segment
 from allcores.scheduler.segment import Segment
+from allcores.system import forks
 from allcores.system.tracebacks import hide
 
 T = TypeVar("T")
@@ -47,8 +48,13 @@ class IMapIterator(_Results[T]):
         self._parts: deque[list[Any] | BaseException] = deque()
         self._lock = threading.Lock()
         self._began = False
+        forks.renew_in_children(self)
         if made is not None:
             weakref.finalize(self, made.drop).atexit = False
+
+    def after_fork(self) -> None:
+        """In a child of a fork: whichever thread had the lock is not here."""
+        self._lock = threading.Lock()
 
     def __iter__(self) -> IMapIterator[T]:
         return self
@@ -80,7 +86,9 @@ class IMapIterator(_Results[T]):
     def _next(self, timeout: float | None) -> T:
         __tracebackhide__ = True
         until = None if timeout is None else monotonic() + max(0.0, timeout)
-        if not self._lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
+        # In a fork of the process it is another one from then on.
+        lock = self._lock
+        if not lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
             raise multiprocessing.TimeoutError
         try:
             if self._map is not None and not self._began:
@@ -99,7 +107,7 @@ class IMapIterator(_Results[T]):
                 elif not self._more(until):
                     raise StopIteration
         finally:
-            self._lock.release()
+            lock.release()
 
     def _more(self, until: float | None) -> bool:
         """Wait for results; False if there are none any more."""

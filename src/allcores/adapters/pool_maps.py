@@ -279,6 +279,8 @@ class PoolMap:
                 if feeder is not None:
                     feeder.bell.ring()
             if not taken:
+                # In a fork of the process there is no feeder.
+                self.driver.check_process()
                 self.bell.expect()
             return taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -12,13 +13,34 @@ from typing import Any, TypeVar
 from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, ended
 from allcores.adapters.pool_work import Work
-from allcores.pool.call_future import CallFuture
+from allcores.errors import PoolClosed
+from allcores.pool.call_future import OF_ANOTHER_PROCESS, CallFuture
 from allcores.pool.pool import driver_of
 from allcores.system.tracebacks import forget, hide, only_hiding
 
 T = TypeVar("T")
 
 Callback = Callable[[Any], object]
+
+
+class _Told(threading.Event):
+    """Set once the outcome is there and was told. In a fork of its process nothing else will come: it is set there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+
+    @property
+    def elsewhere(self) -> bool:
+        """It is set by the process that this one was forked from, if at all."""
+        return not super().is_set() and self._process != os.getpid()
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._process != os.getpid()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        # Asked first: a thread of the parent may have held what guards it.
+        return self.is_set() or super().wait(timeout)
 
 
 class PoolFuture(CallFuture):
@@ -53,8 +75,8 @@ class AsyncResult(original.ApplyResult[T]):
         self._owner = owner
         self._work = work
         self._callbacks = (callback, error_callback)
-        #: set once the outcome is there and was told; None: nobody is told
-        self._told = threading.Event() if callback is not None or error_callback is not None else None
+        #: None: nobody is told
+        self._told = _Told() if callback is not None or error_callback is not None else None
         if self._told is not None:
             work.callback_due()
             self._future.add_done_callback(self._tell_later)
@@ -159,7 +181,7 @@ class MapResult(original.MapResult[T]):
         self._owner = owner
         self._work = work
         self._callbacks = (callback, error_callback)
-        self._told = threading.Event()
+        self._told = _Told()
         self._value: Any = None
         self._error: BaseException | None = None
         self._settled = False
@@ -230,7 +252,7 @@ class MapResult(original.MapResult[T]):
         __tracebackhide__ = True
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        return self._error is None
+        return self._error is None and not self._told.elsewhere
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the outcome is there, or for so many seconds."""
@@ -250,6 +272,8 @@ class MapResult(original.MapResult[T]):
         self._told.wait(timeout)
         if not self._told.is_set():
             raise multiprocessing.TimeoutError
+        if self._told.elsewhere:
+            raise PoolClosed(OF_ANOTHER_PROCESS)
         if self._error is not None:
             forget(self._error)
             raise self._error

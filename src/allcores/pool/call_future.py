@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 _UNSETTLED = ("PENDING", "RUNNING")
+#: what whoever waits for a call is told in a process that was forked from that of the call
+OF_ANOTHER_PROCESS = "This call was submitted by the process that this one was forked from; it alone gets the outcome."
 
 
 class CallFuture(Future[Any]):
@@ -155,9 +157,7 @@ class CallFuture(Future[Any]):
         if driver is None or chunk is None or self._state not in _UNSETTLED:
             return timeout
         if driver.closed and driver.pid != os.getpid():
-            raise PoolClosed(
-                "This call was submitted by the process that this one was forked from; it alone gets the outcome."
-            )
+            raise PoolClosed(OF_ANOTHER_PROCESS)
         until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
         driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
@@ -350,6 +350,24 @@ class CallFuture(Future[Any]):
             self._notify_cancel()
         self._chunk = self._owner = None
 
+    def abandon(self) -> None:
+        """In a forked child: the outcome is the parent's, and here whoever waits for it is told so. Nothing is called.
+
+        Also those that wait as `concurrent.futures.wait` does, which asks for the state alone.
+        """
+        if self._condition.acquire(blocking=False):
+            self._condition.release()
+        else:
+            # The thread that held it does not exist here.
+            self._condition = threading.Condition()
+        if self._state in _UNSETTLED:
+            self._done_callbacks.clear()
+            self._waiters.clear()
+            self._wakers.clear()
+            self._exception = PoolClosed(OF_ANOTHER_PROCESS)
+            self._state = "FINISHED"
+        self._chunk = self._owner = None
+
     def _notify_cancel(self) -> None:
         """Tell those who wait() for it, once: an executor does when it meets the call, and nobody else will."""
         with self._condition:
@@ -357,4 +375,4 @@ class CallFuture(Future[Any]):
                 self.set_running_or_notify_cancel()
 
 
-__all__ = ["CallFuture", "CancelledError"]
+__all__ = ["OF_ANOTHER_PROCESS", "CallFuture", "CancelledError"]

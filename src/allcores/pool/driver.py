@@ -472,14 +472,18 @@ class Driver:
     def check_open(self) -> None:
         """Raises PoolClosed, or the error that broke the pool."""
         if self.closed:
-            if self.pid != os.getpid():
-                raise PoolClosed(
-                    f"This process was forked from process {self.pid}, whose stream or call of pool {self.name!r} "
-                    "it cannot use: that process alone gets the outcome. A new call is run by workers of this process."
-                )
+            self.check_process()
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
         if self.scheduler.state.broken is not None:
             raise again(self.scheduler.state.broken)
+
+    def check_process(self) -> None:
+        """Raises PoolClosed in a process that was forked from that of the pool: what is not there yet will not come."""
+        if self.closed and self.pid != os.getpid():
+            raise PoolClosed(
+                f"This process was forked from process {self.pid}, whose stream or call of pool {self.name!r} "
+                "it cannot use: that process alone gets the outcome. A new call is run by workers of this process."
+            )
 
     def cancel_call(self, chunk: Chunk) -> None:
         """Cancel one submitted call; running work is ended after the grace period."""
@@ -603,6 +607,8 @@ class Driver:
         error = PoolClosed(f"Pool {self.name!r} belongs to process {self.pid}, which this one was forked from.")
         for map_state in self.maps():
             map_state.broken = error
+        self._notifier.abandon()
+        self.submitted.abandon()
         self.backend.abandon()
 
 

@@ -116,7 +116,7 @@ def _results(
     end_ns: int | None,
 ) -> Iterator[Any]:
     try:
-        while (segment := _next(read, end_ns)) is not None:
+        while (segment := _next(reader, read, end_ns)) is not None:
             if isinstance(segment, BaseException):
                 raise as_broken(segment) from segment.__cause__
             count -= segment.count
@@ -144,11 +144,15 @@ def _results(
         segment = failure = None
 
 
-def _next(read: SimpleQueue[Segment | BaseException | None], end_ns: int | None) -> Segment | BaseException | None:
+def _next(
+    reader: SegmentReader, read: SimpleQueue[Segment | BaseException | None], end_ns: int | None
+) -> Segment | BaseException | None:
     try:
         return read.get_nowait()
     except Empty:
         pass
+    # In a fork of the process there is no thread that reads.
+    reader.check_process()
     try:
         return read.get(timeout=None if end_ns is None else max(0.0, (end_ns - monotonic_ns()) / 1e9))
     except Empty:

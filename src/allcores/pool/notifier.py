@@ -87,6 +87,12 @@ class Notifier:
                 self._backend.wake()
             raise
 
+    def abandon(self) -> None:
+        """In a forked child: what futures were to be given is in `due`, all of it."""
+        for others in (self._aside, self.blocked):
+            self.due.extend(others)
+            others.clear()
+
     def finish(self) -> None:
         """The pool's own thread ends: from now on nothing is left to it, nor to a later round of it."""
         self._over = True

@@ -161,6 +161,10 @@ class Reader(Reading[R_co]):
         if not is_finalizing():
             self._driver.end(self._map_state)
 
+    def check_process(self) -> None:
+        """See Driver."""
+        self._driver.check_process()
+
     def total(self) -> int:
         """See Stream.__len__."""
         return length_of(self._map_state)

@@ -36,6 +36,13 @@ class SubmittedCalls:
                 self.waiting.discard(future)
                 self._due.append((future, again(map_state.broken)))
 
+    def abandon(self) -> None:
+        """In a forked child: calls of the parent get no outcome here."""
+        for future in [*self.waiting, *(future for future, _ in self._due)]:
+            future.abandon()
+        self.waiting.clear()
+        self._due.clear()
+
     def drop(self) -> None:
         """Cancel every call that has no outcome: none will come. Without the lock."""
         while self.waiting:
