@@ -32,6 +32,7 @@ from allcores import (
     UsageError,
     WorkerLost,
 )
+from allcores.pool import actor as making
 
 METHODS = (pytest.param("template", marks=pytest.mark.quick), "fork", "spawn")
 
@@ -560,3 +561,28 @@ def test_calls_from_many_threads_with_kills_between(tmp_path: Path) -> None:
     assert max(begun.values()) == 1
     assert all(outcomes[number] == number for number in outcomes if number not in lost)
     assert set(begun) >= {number for number in outcomes if number not in lost}
+
+
+def test_threads_that_make_actors_at_once_get_no_more_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is taken as one is begun, not when its processes are there; what could not be made gives it back."""
+    begun, go_on = threading.Event(), threading.Event()
+    make = making.make_actor
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        return make(*given, **options)
+
+    with Pool(1, backend="threads") as pool, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        monkeypatch.setattr(making, "make_actor", slowly)
+        first = threads.submit(pool.actor, Index)
+        assert begun.wait(PATIENCE_S)
+        try:
+            with pytest.raises(UsageError, match="and 1 are there"):
+                pool.actor(Index)
+        finally:
+            go_on.set()
+        first.result().close()
+        with pytest.raises(UsageError, match="concurrent"):
+            pool.actor(Index, concurrent=0)
+        pool.actor(Index).close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.errors import NotSupported, PoolClosed, UsageError
 from allcores.formatting import counted
+from allcores.pool.actor_processes import Place
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
@@ -160,33 +162,46 @@ class ActorMethods:
             )
         if self._backend == "serial":
             count = min(count, 1)
-        taken = sum(each.count for each in self._actor_workers.all() if each.is_open)
-        if taken + count > self.workers and self._backend != "serial":
-            more = counted(count, "more process", "more processes")
-            raise UsageError(
-                f"{more} for actors would be too many: a pool of {counted(self.workers, 'worker')} may have as many, "
-                f"and {taken} are there. Close some actors, or make the pool with Pool(workers={taken + count})."
+        place = Place(count)
+        try:
+            taken = self._actor_processes.reserve(place, self._most_processes, self._count_processes)
+            if taken is not None:
+                more = counted(count, "more process", "more processes")
+                raise UsageError(
+                    f"{more} for actors would be too many: a pool of {counted(self.workers, 'worker')} may have as "
+                    f"many, and {taken} are there. Close some actors, or make the pool with "
+                    f"Pool(workers={taken + count})."
+                )
+            init = self._worker_init
+            home = ActorHome(
+                self,
+                lambda: self._driver,
+                self._actor_processes,
+                self._backend,
+                self._start_method,
+                self.limits,
+                self._logs,
+                init.preload,
+                init.preload_args,
+                self._travelling,
             )
-        init = self._worker_init
-        home = ActorHome(
-            self,
-            lambda: self._driver,
-            self._actor_processes,
-            self._backend,
-            self._start_method,
-            self.limits,
-            self._logs,
-            init.preload,
-            init.preload_args,
-            self._travelling,
-        )
-        actor, workers = make_actor(home, cls, args, count=count, **options)
-        self._actor_workers.add(workers)
+            actor, workers = make_actor(home, cls, args, count=count, **options)
+            self._actor_processes.made(place, lambda: self._actor_workers.add(workers))
+        finally:
+            place.count = 0
         if self._was_closed:
             # By another thread meanwhile, which may have looked for actors before this one was there.
             workers.close()
             raise PoolClosed(f"Pool {self.name!r} was closed.")
         return actor
+
+    @property
+    def _most_processes(self) -> int:
+        """How many actors may have; the objects of a serial pool have none."""
+        return sys.maxsize if self._backend == "serial" else self.workers
+
+    def _count_processes(self) -> int:
+        return sum(each.count for each in self._actor_workers.all() if each.is_open)
 
     def _close_actors(self) -> None:
         for workers in self._actor_workers.all():

@@ -8,9 +8,23 @@ from typing import TYPE_CHECKING
 from allcores.events import PoolEvent, WorkerEnded, WorkerStarted, WorkReported
 from allcores.scheduler.state import Counters
 from allcores.system import deferral, forks
+from allcores.system.weak_objects import WeakObjects
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from allcores.pool.driver import Driver
+
+
+class Place:
+    """Room for the processes of an actor that is being made.
+
+    Attributes:
+        count: How many; 0 once they are there, or will not be.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
 
 
 class ActorProcesses:
@@ -24,6 +38,32 @@ class ActorProcesses:
         self._known: list[tuple[weakref.ref[Driver], Counters, str]] = []
         #: of those that are gone
         self._gone = Counters()
+        #: of actors that are being made
+        self._places: WeakObjects[Place] = WeakObjects()
+
+    def reserve(self, place: Place, most: int, taken: Callable[[], int]) -> int | None:
+        """Keep room for an actor until it is made: to make it takes its time, and others may be made meanwhile.
+
+        Args:
+            place: Which is to have it.
+            most: Processes that there may be.
+            taken: Counts those of actors that are made.
+
+        Returns:
+            None; or how many there are, if with these there were too many.
+        """
+        with self._lock:
+            there = taken() + sum(each.count for each in self._places.all())
+            if there + place.count > most:
+                return there
+            self._places.add(place)
+            return None
+
+    def made(self, place: Place, note: Callable[[], object]) -> None:
+        """It is made; in one step with what `note` does, it takes no room of its own any more."""
+        with self._lock:
+            note()
+            place.count = 0
 
     def add(self, driver: Driver, name: str) -> None:
         """An actor has started.
@@ -39,6 +79,7 @@ class ActorProcesses:
     def after_fork(self) -> None:
         """In a child of a fork: whichever thread had the lock is not here."""
         self._lock = deferral.Lock()
+        self._places.clear()
 
     def _fold(self) -> None:
         for entry in [entry for entry in self._known if entry[0]() is None]:
