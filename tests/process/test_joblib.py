@@ -457,3 +457,34 @@ def test_an_input_that_wants_to_end_the_program_ends_the_call() -> None:
 
     with pytest.raises(SystemExit):
         Parallel(pre_dispatch=2)(items())
+
+
+def _refuse(_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_an_idle_pool_ends_though_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would end it later."""
+    lease = Lease(Wanted(2, {}, None, {}), 300.0)
+    monkeypatch.setattr(threading.Timer, "start", _refuse)
+    lease.close()
+    assert lease.pool.closed
+
+
+def test_an_idle_pool_that_was_used_again_needs_no_other_thread_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is up later than the thread that looks after it was told."""
+    first = Lease(Wanted(2, {}, None, {}), 0.1)
+    first.close()
+    monkeypatch.setattr(threading.Timer, "start", _refuse)
+    again = Lease(Wanted(2, {}, None, {}), 1.0)
+    again.close()
+    wait_until(lambda: first.pool.closed and again.pool.closed)
+
+
+def test_a_call_that_gets_no_thread_gives_its_pool_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    Parallel()(delayed(calls.double)(i) for i in range(3))
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="start new thread"):
+        patched.setattr(threading.Thread, "start", _refuse)
+        Parallel()(delayed(calls.double)(i) for i in range(3))
+    assert [warm.users for warm in joblib_pools._pools] == [0]
+    assert Parallel()(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4]

@@ -224,7 +224,11 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._leases = leases = [self._workers]
         active, jobs = get_active_backend()
         ours = (copy.copy(active), jobs) if isinstance(active, AllcoresBackend) else None
-        self._calls = calls = Calls(ours)
+        try:
+            self._calls = calls = Calls(ours)
+        except BaseException:  # no thread can be had
+            self._workers.close()
+            raise
 
         folders: list[Any] = []
 
@@ -416,7 +420,10 @@ def _default_configuration(module: Any) -> dict[str, Any]:
     if _defaults is None:
         found: list[dict[str, Any]] = []
         thread = threading.Thread(target=lambda: found.append(module.get_config()), daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # none can be had: tasks are told all of it
+            return {}
         thread.join()
         _defaults = found[0]
     return _defaults

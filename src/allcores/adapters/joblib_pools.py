@@ -109,8 +109,13 @@ class Lease:
         if timer is not None:
             try:
                 timer.start()
-            except RuntimeError:  # the program ends, and the pool with it
-                warm.timer = None
+            except RuntimeError:  # no thread can be had, so nobody would end the pool later
+                with _lock:
+                    warm.timer = None
+                    if warm.users or warm not in _pools:
+                        return
+                    _pools.remove(warm)
+                _end(warm)
 
 
 def _timer(warm: _Warm, seconds: float) -> threading.Timer:
@@ -121,20 +126,22 @@ def _timer(warm: _Warm, seconds: float) -> threading.Timer:
 
 
 def _look(warm: _Warm) -> None:
-    """Its time may be up."""
-    with _lock:
-        timer = warm.timer = None
-        if warm.users or warm not in _pools:
+    """Its time may be up; if it is used meanwhile, or was, this thread looks again, as another may not be had."""
+    timer = threading.current_thread()
+    assert isinstance(timer, threading.Timer)
+    while True:
+        with _lock:
+            if warm.users or warm not in _pools:
+                warm.timer = None
+                return
+            left = warm.idle_since + warm.idle_s - monotonic()
+            if left <= 0:
+                warm.timer = None
+                _pools.remove(warm)
+                break
+        if timer.finished.wait(left):  # it was cancelled
             return
-        left = warm.idle_since + warm.idle_s - monotonic()
-        if left > 0:
-            timer = warm.timer = _timer(warm, left)
-        else:
-            _pools.remove(warm)
-    if timer is not None:
-        timer.start()
-    else:
-        _end(warm)
+    _end(warm)
 
 
 def _end(warm: _Warm) -> None:

@@ -108,8 +108,13 @@ class Interrupts:
             raise StopNow
         with contextlib.suppress(OSError):
             os.write(2, _NOTICE)
-        self._stopper = threading.Thread(target=self._stop, name="allcores-stop", daemon=True)
-        self._stopper.start()
+        stopper = threading.Thread(target=self._stop, name="allcores-stop", daemon=True)
+        try:
+            stopper.start()
+        except RuntimeError:  # none can be had: it ends as by the second signal
+            self.stopping = True
+            raise StopNow from None
+        self._stopper = stopper
         if self._reading:
             raise _StopReading
 

@@ -86,7 +86,12 @@ class CommitServer:
         self._selector.register(self._bell_end, selectors.EVENT_READ)
         _servers.add(self)
         self._thread = threading.Thread(target=self._serve, name="allcores-jobs-commits", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no thread can be had
+            _servers.discard(self)
+            self._end()
+            raise
 
     def close(self) -> None:
         """End it; what was taken is committed and answered before. In a forked child nothing happens."""

@@ -41,7 +41,10 @@ class StageView:
 
     def __enter__(self) -> StageView:
         if self._visible:
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread can be had: there is work to do all the same
+                self._visible = False
         return self
 
     def __exit__(

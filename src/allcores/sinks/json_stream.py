@@ -152,8 +152,14 @@ class JsonLinesSink:
         """
         try:
             if path == STDOUT:
-                return cls(os.dup(stdout_fd), name="standard output", records=records)
-            return cls(os.open(path, _REPLACE, 0o666), name=path, records=records)
+                fd, name = os.dup(stdout_fd), "standard output"
+            else:
+                fd, name = os.open(path, _REPLACE, 0o666), path
+            try:
+                return cls(fd, name=name, records=records)
+            except BaseException:  # no thread can be had
+                os.close(fd)
+                raise
         except (OSError, ValueError) as error:
             if deferral.raised_by_handler(error):
                 raise

@@ -144,8 +144,9 @@ class Timeline:
         self._add("pool", self._now(), event.name, event.backend, event.workers)
         self._lanes.begin(event.workers)
         if self._sampler is None:
-            self._sampler = threading.Thread(target=self._keep_sampling, name="allcores-timeline", daemon=True)
-            self._sampler.start()
+            sampler = threading.Thread(target=self._keep_sampling, name="allcores-timeline", daemon=True)
+            sampler.start()
+            self._sampler = sampler
 
     def _started(self, event: WorkerStarted) -> None:
         self._aggregates.counts["workers_started"] += 1

@@ -57,7 +57,7 @@ def end_soon() -> None:
 
         try:
             ending = threading.Thread(target=end, daemon=True)
-        except RuntimeError:  # an interpreter that allows no such threads
+            ending.start()
+        except RuntimeError:  # an interpreter that allows no such threads, or none can be had
             return
-        ending.start()
         ending.join(END_S)

@@ -48,7 +48,12 @@ def exchange(data: bytes) -> bytes:
         # The end may have overtaken the first request: nobody would end what that one makes.
         if node is None and request.opening is not None and not request.ends and request.key not in _over:
             node = _nodes[request.key] = Node(request.key, request.opening)
-            threading.Thread(target=_watch, args=(node,), name="allcores-lease", daemon=True).start()
+            try:
+                threading.Thread(target=_watch, args=(node,), name="allcores-lease", daemon=True).start()
+            except BaseException:  # no thread can be had: nobody would end it if the program is gone
+                del _nodes[request.key]
+                node.close()
+                raise
     reply = _nothing() if node is None else node.exchange(request)
     if request.ends:
         _end(request.key)
