@@ -575,7 +575,7 @@ def test_threads_that_make_actors_at_once_get_no_more_than_there_may_be(monkeypa
 
     with Pool(1, backend="threads") as pool, concurrent.futures.ThreadPoolExecutor(1) as threads:
         monkeypatch.setattr(making, "make_actor", slowly)
-        first = threads.submit(pool.actor, Index)
+        first = threads.submit(lambda: pool.actor(Index))
         assert begun.wait(PATIENCE_S)
         try:
             with pytest.raises(UsageError, match="and 1 are there"):
