@@ -810,6 +810,27 @@ def test_old_runs_go_and_unfinished_ones_stay_longer(pool: allcores.Pool, here: 
         pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=done.id))
 
 
+def test_an_old_run_that_is_used_again_as_it_is_about_to_go_stays(
+    pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process went on with it between the look at its age and the lock."""
+    done = pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=False))
+    look_up, lock = directory.look_up, directory.RunLock
+    old = look_up("runs", done.id).run_row.updated + directory.KEPT_S + 60
+
+    def another_first(folder: str, name: str) -> Any:
+        monkeypatch.setattr(directory, "RunLock", lock)
+        others = RunIndex(folder, writable=True)
+        others.update(state="finished")
+        others.close()
+        return lock(folder, name)
+
+    monkeypatch.setattr(directory, "RunLock", another_first)
+    assert directory.prune("runs", now=old) == []
+    assert look_up("runs", done.id).state == "finished"
+    assert directory.prune("runs", now=old + 60) == [done.id]
+
+
 def test_without_a_journal_the_output_is_the_same(pool: allcores.Pool, here: Path) -> None:
     """And nothing is kept."""
     result = pool.run(lambda x: {"n": int(x)}, "in.txt", "out.csv", journal=False)

@@ -231,8 +231,10 @@ def latest_for(runs: str, sink: dict[str, Any]) -> KnownRun | None:
     return None
 
 
-def remove(runs: str, name: str) -> None:
+def remove(runs: str, name: str, *, found: RunRow | None = None) -> None:
     """Remove a run's folder, and what it left unfinished beside its output. Its catalogue need not be readable.
+
+    With `found` it must be, and as old as that: another process may have gone on with the run meanwhile.
 
     Raises:
         RunNotFound: If there is no such run.
@@ -243,12 +245,15 @@ def remove(runs: str, name: str) -> None:
     lock = RunLock(folder, name)
     try:
         _check_ours(folder, name)
-        with contextlib.suppress(JournalError):  # without a readable catalogue nobody knows where its output is
+        with contextlib.suppress(*(() if found else (JournalError,))):  # nobody knows then where its output is
             run_index = RunIndex(folder)
             try:
-                sink = run_index.run_row().identity.get("sink") or {}
+                row = run_index.run_row()
             finally:
                 run_index.close()
+            if found and row.updated != found.updated:
+                raise RunInUse(f"run {name} was used a moment ago", run=name)
+            sink = row.identity.get("sink") or {}
             sides = [side for side in sink.values() if isinstance(side, dict)]
             for each in (sink, *sides):
                 if path := each.get("path"):
@@ -334,7 +339,7 @@ def prune(runs: str, *, now: float | None = None) -> list[str]:
             old = age > KEPT_UNFINISHED_S
         if old:
             with contextlib.suppress(JournalError, RunInUse, RunNotFound, OSError):
-                remove(runs, run.name)
+                remove(runs, run.name, found=run.run_row)
                 gone.append(run.name)
     _prune_half_removed(runs)
     return gone
