@@ -26,6 +26,7 @@ import allcores
 from allcores.failpoints import RUN
 from allcores.runs import directory
 from allcores.runs.index import RunIndex
+from allcores.runs.lock import RunLock
 from allcores.sources.chain import Chain
 from allcores.sources.files import Files
 from allcores.sources.text_files import JsonLines
@@ -815,19 +816,18 @@ def test_an_old_run_that_is_used_again_as_it_is_about_to_go_stays(
 ) -> None:
     """Another process went on with it between the look at its age and the lock."""
     done = pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=False))
-    look_up, lock = directory.look_up, directory.RunLock
-    old = look_up("runs", done.id).run_row.updated + directory.KEPT_S + 60
+    old = directory.look_up("runs", done.id).run_row.updated + directory.KEPT_S + 60
 
-    def another_first(folder: str, name: str) -> Any:
-        monkeypatch.setattr(directory, "RunLock", lock)
+    def another_first(folder: str, name: str) -> RunLock:
+        monkeypatch.setattr(directory, "RunLock", RunLock)
         others = RunIndex(folder, writable=True)
         others.update(state="finished")
         others.close()
-        return lock(folder, name)
+        return RunLock(folder, name)
 
     monkeypatch.setattr(directory, "RunLock", another_first)
     assert directory.prune("runs", now=old) == []
-    assert look_up("runs", done.id).state == "finished"
+    assert directory.look_up("runs", done.id).state == "finished"
     assert directory.prune("runs", now=old + 60) == [done.id]
 
 

@@ -33,7 +33,11 @@ class Calls:
     def __init__(self, active: tuple[Any, Any] | None) -> None:
         self._state = state = _State()
         self._thread = threading.Thread(target=_serve, args=(state, active), name="allcores-joblib", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # of a signal's handler: it runs already, and nobody would end it
+            self.close()
+            raise
 
     @property
     def number(self) -> int:

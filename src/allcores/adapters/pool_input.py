@@ -42,7 +42,11 @@ class Puller:
         self._bell = bell
         self._late = late
         self._stopped = False
-        threading.Thread(target=self._pull, args=(items, chunk), name="allcores-pool-input", daemon=True).start()
+        try:
+            threading.Thread(target=self._pull, args=(items, chunk), name="allcores-pool-input", daemon=True).start()
+        except BaseException:  # of a signal's handler: it runs already, and nobody would end it
+            self.stop()
+            raise
 
     def want(self, count: int) -> None:
         """Have more items pulled, until so many have not been taken."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from allcores.errors import BrokenPool
 from allcores.scheduler.messages import Command, Results, Work, WorkerGone, WorkerProgress
+from allcores.system import deferral
 
 if TYPE_CHECKING:
     from allcores.scheduler.map_state import Chunk
@@ -159,15 +160,28 @@ class Totals(NamedTuple):
     retries: int
 
 
-def start_thread(thread: threading.Thread) -> None:
+def start_thread(thread: threading.Thread, begun: Callable[[], object] | None = None) -> None:
     """Start a thread of a pool's own.
+
+    Args:
+        thread: Which is known to whoever ends it before.
+        begun: Called once it runs, before a signal's handler can raise.
 
     Raises:
         BrokenPool: None can be had: a limit of the machine, or an interpreter that is ending.
     """
     try:
-        thread.start()
+        outermost = deferral.enter()
+        try:
+            thread.start()
+            if begun is not None:
+                begun()
+        finally:
+            if outermost:
+                deferral.leave()
     except RuntimeError as error:
+        if thread.ident is not None:  # of a signal's handler
+            raise
         raise BrokenPool(
             f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
             "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
@@ -188,6 +202,9 @@ class Host(Protocol):
     @property
     def workers(self) -> int:
         """How many there are to be."""
+
+    def begun(self) -> None:
+        """The backend's own thread runs: whatever is raised from now on, the pool has to be closed."""
 
     @property
     def lock(self) -> AbstractContextManager[None]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from allcores.backends.base import Host, start_thread
+from allcores.errors import BrokenPool
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ class MindedBackend:
     def _start_minder(self, host: Host) -> None:
         """Start the minder. Raises BrokenPool if no thread can be had."""
         self._host = host
-        minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
-        start_thread(minder)
-        self._minder = minder
+        self._minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
+        try:
+            start_thread(self._minder, host.begun)
+        except BrokenPool:
+            self._minder = None
+            raise
 
     def _mind(self) -> None:
         host = self._host

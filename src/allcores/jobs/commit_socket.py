@@ -88,9 +88,12 @@ class CommitServer:
         self._thread = threading.Thread(target=self._serve, name="allcores-jobs-commits", daemon=True)
         try:
             self._thread.start()
-        except BaseException:  # no thread can be had
+        except BaseException:  # no thread can be had; or of a signal's handler, and it runs already
             _servers.discard(self)
-            self._end()
+            if self._thread.ident is None:
+                self._end()
+            else:
+                self.close()
             raise
 
     def close(self) -> None:

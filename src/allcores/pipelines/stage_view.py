@@ -45,6 +45,9 @@ class StageView:
                 self._thread.start()
             except RuntimeError:  # no thread can be had: there is work to do all the same
                 self._visible = False
+            except BaseException:  # of a signal's handler: it runs already, and nobody would end it
+                self._ended.set()
+                raise
         return self
 
     def __exit__(

@@ -145,7 +145,14 @@ class Driver:
         self.scheduler.state.is_stopped, self.scheduler.state.unsent = backend.is_stopped, backend.unsent
         if backend.memory_gauge is not None:
             self.scheduler.admission.watch(backend.memory_gauge, backend.resident_tree_bytes)
-        backend.start(self)
+        self._has_thread = False
+        try:
+            backend.start(self)
+        except BaseException:
+            # Of a signal's handler, as in what follows.
+            if self._has_thread:
+                self.close()
+            raise
         _drivers.add(self)
         see_to_end()
         try:
@@ -306,6 +313,9 @@ class Driver:
         self.notify()
 
     # --- what a backend sees: see Host ---
+
+    def begun(self) -> None:
+        self._has_thread = True
 
     def post(self, events: Sequence[BackendEvent]) -> None:
         if self.closed and self.pid != os.getpid():

@@ -141,7 +141,11 @@ class JsonLinesSink:
         self._lock = threading.Lock()  # guards the four above
         self._closing = threading.Event()
         self._flusher = threading.Thread(target=self._keep_flushing, name="allcores-sink", daemon=True)
-        self._flusher.start()
+        try:
+            self._flusher.start()
+        except BaseException:  # of a signal's handler: it runs already, and nobody would end it
+            self._closing.set()
+            raise
 
     @classmethod
     def open(cls, path: str, *, records: bool = False, stdout_fd: int = 1) -> JsonLinesSink:

@@ -150,6 +150,9 @@ class NodeTable:
             self._cluster.send(node, data, done)
         except Exception as error:
             done(None, error)
+        except BaseException:  # of a signal's handler: nobody is waited for that was not asked
+            self._out.pop(back, None)
+            raise
 
     def end(self, link: Link) -> None:
         """Have a node close its pool."""

@@ -11,6 +11,7 @@ from allcores.adapters.cluster.delays import ask_delays
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.silence import Silence
 from allcores.backends.base import start_thread
+from allcores.errors import BrokenPool
 from allcores.system.clock import monotonic_ns
 
 #: Between two looks at which nodes there are, seconds; the second while one is wanted.
@@ -67,9 +68,12 @@ class SchedulerWatch:
         Raises:
             BrokenPool: No thread can be had.
         """
-        watcher = threading.Thread(target=self._watch, name=f"allcores-{name}-nodes", daemon=True)
-        start_thread(watcher)
-        self._watcher = watcher
+        self._watcher = threading.Thread(target=self._watch, name=f"allcores-{name}-nodes", daemon=True)
+        try:
+            start_thread(self._watcher)
+        except BrokenPool:
+            self._watcher = None
+            raise
 
     def look_soon(self) -> None:
         """Ask for the nodes now."""

@@ -180,7 +180,7 @@ class ProcessBackend:
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, name=f"allcores-{host.name}", daemon=True)
         try:
-            start_thread(self._thread)
+            start_thread(self._thread, host.begun)
         except BrokenPool:
             self._let_go()
             raise
