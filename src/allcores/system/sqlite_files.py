@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 
-from allcores.system import forks
+from allcores.system import deferral, forks
 
 #: connections of this process
 _open: set[sqlite3.Connection] = set()
@@ -33,14 +33,26 @@ def connect(path: str, *, writable: bool, busy_s: float) -> sqlite3.Connection:
         sqlite3.Error: It cannot be opened.
     """
     uri = "file:" + os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    db = sqlite3.connect(
-        f"{uri}?mode={'rw' if writable else 'ro'}",
-        uri=True,
-        isolation_level=None,
-        timeout=busy_s,
-        check_same_thread=False,
-    )
-    _open.add(db)
+    db: sqlite3.Connection | None = None
+    try:
+        # In a section: Ctrl-C comes before there is a connection, or once it is noted, and can be closed.
+        outermost = deferral.enter()
+        try:
+            db = sqlite3.connect(
+                f"{uri}?mode={'rw' if writable else 'ro'}",
+                uri=True,
+                isolation_level=None,
+                timeout=busy_s,
+                check_same_thread=False,
+            )
+            _open.add(db)
+        finally:
+            if outermost:
+                deferral.leave()
+    except BaseException:
+        if db is not None:
+            close(db)
+        raise
     return db
 
 
