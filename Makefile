@@ -56,6 +56,7 @@ portable:
 	    tests/contract/backends tests/process/test_crimes.py $(ARGS)
 
 # Each of these may be run again: what pauses, and for how long, is another time another thing.
+# ALLCORES_PAUSES_CHILDREN=0.02 make races: also in workers and all other processes that tests start.
 races:
 	@.ci/venv $(VENV) dev
 	@$(RUN) -m pytest -q -p no:cacheprovider -p tests.random_pauses -n auto --dist worksteal -k "not dask and not ray" \

@@ -3,7 +3,8 @@
 A pytest plugin, `-p tests.random_pauses` (`make races`), and a context manager. Every call and return in a file of ours
 may pause its thread: half of the pauses only let another thread go on. What fails so is a fault, of the code or of the
 test, unless the test is about profile functions or about time. ALLCORES_PAUSES is the share of calls that pause,
-ALLCORES_PAUSES_SEED makes the choices of one thread repeatable.
+ALLCORES_PAUSES_SEED makes the choices of one thread repeatable. ALLCORES_PAUSES_CHILDREN is the share in the processes
+that tests start (workers, fork servers, programs), 0 by default: tests then take about twice as long.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
@@ -82,6 +84,10 @@ def pytest_configure() -> None:
     """From the beginning."""
     sys.setswitchinterval(SWITCH_S)
     _pauses.set()
+    if float(os.environ.get("ALLCORES_PAUSES_CHILDREN", "0")):
+        os.environ["ALLCORES_PAUSES_WHERE"] = os.path.dirname(allcores.__file__)
+        paths = [str(Path(__file__).parent / "paused_children"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
 @pytest.hookimpl

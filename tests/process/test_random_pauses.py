@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future, wait
+from pathlib import Path
 from time import sleep
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 from tests.random_pauses import pausing
 
+import allcores
 from allcores import Pool
 
 BACKENDS = ["processes", "threads"]
@@ -44,3 +50,27 @@ def test_a_map_that_is_left_and_another_on_another_thread(backend: str) -> None:
                 assert next(results) == 0
         other.join(60)
         assert found == [list(range(200, 0, -1))]
+
+
+def test_workers_pause_too_where_that_is_asked_for(tmp_path: Path) -> None:
+    """By a module that Python imports as it begins; forked workers have it from the fork server."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, allcores\n"
+        "def paused(_):\n"
+        "    return sys.getprofile().__module__\n"
+        "if __name__ == '__main__':\n"
+        "    for method in ('template', 'spawn'):\n"
+        "        with allcores.Pool(1, start_method=method) as pool:\n"
+        "            print(*pool.map(paused, [1]))\n"
+    )
+    environment = {
+        **os.environ,
+        "ALLCORES_PAUSES_CHILDREN": "0.001",
+        "ALLCORES_PAUSES_WHERE": os.path.dirname(allcores.__file__),
+        "PYTHONPATH": str(Path(__file__).parents[1] / "paused_children"),
+    }
+    ending = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=PATIENCE_S, env=environment
+    )
+    assert (ending.stdout.split(), ending.stderr) == (["sitecustomize"] * 2, "")
