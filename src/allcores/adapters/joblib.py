@@ -205,6 +205,8 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def after_fork(self) -> None:
         """In a child of a fork: no more results come here of a call that the parent has begun."""
         parallel = self.parallel
+        if self._calls is not None:
+            self._calls.after_fork()
         if parallel is not None and self._batches:
             # A thread of the parent's may have held it.
             vars(parallel)["_lock"] = threading.RLock()

@@ -55,6 +55,10 @@ class Calls:
         queue = self._state.queue
         future.add_done_callback(lambda done: queue.put((callback, done)))
 
+    def after_fork(self) -> None:
+        """In a child of a fork: the thread is not here, nor who held what guards these."""
+        self._state.ends, self._state.over = threading.Event(), threading.Event()
+
     def failed(self) -> None:
         """A task has failed: joblib ends the call. Told in a callback."""
         self._state.over.set()
