@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.process import pool_tasks as tasks
@@ -21,8 +22,8 @@ from allcores.sinks.json_stream import JsonLinesSink
 
 
 @contextmanager
-def pressed_as_it_begins(monkeypatch: pytest.MonkeyPatch, name: str, when: str) -> Iterator[None]:
-    """Ctrl-C once, before or after the first thread of a name has begun; that one ends."""
+def pressed_as_it_begins(monkeypatch: pytest.MonkeyPatch, name: str, when: str, *, ends: bool = True) -> Iterator[None]:
+    """Ctrl-C once, before or after the first thread of a name has begun; that one ends, if it is to."""
     begin = threading.Thread.start
     pressed: list[threading.Thread] = []
 
@@ -41,7 +42,7 @@ def pressed_as_it_begins(monkeypatch: pytest.MonkeyPatch, name: str, when: str) 
     with python_handler(), pytest.raises(KeyboardInterrupt):
         yield
     assert pressed
-    wait_until(lambda: not pressed[0].is_alive())
+    wait_until(lambda: not (ends and pressed[0].is_alive()))
 
 
 @pytest.mark.parametrize("backend", ["processes", "threads"])
@@ -58,6 +59,19 @@ def test_the_thread_that_pulls_an_input(monkeypatch: pytest.MonkeyPatch, when: s
         with pressed_as_it_begins(monkeypatch, "allcores-pool-input", when):
             pool.imap(tasks.square, iter(range(3)))
         assert list(pool.imap(tasks.square, iter(range(3)))) == [0, 1, 4]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_thread_that_calls_back(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """It stays the only one, for callbacks come in turn."""
+    told: list[BaseException] = []
+    work: Any = "not callable"
+    with DropIn(1) as pool:
+        with pressed_as_it_begins(monkeypatch, "allcores-pool-callbacks", when, ends=False):
+            pool.map_async(work, [1], error_callback=told.append)
+        pool.map_async(work, [1], error_callback=told.append).wait()
+        assert len(told) == 2
+        assert [thread.name for thread in threading.enumerate()].count("allcores-pool-callbacks") == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -154,14 +154,17 @@ class Work:
             self._caller = caller = threading.Thread(
                 target=_call_all, args=(self, self._due), name="allcores-pool-callbacks", daemon=True
             )
+            # In a section: what a signal's handler raises comes once it runs, and so it stays the only one.
+            outermost = deferral.enter()
             try:
                 caller.start()
-                return
             except RuntimeError:  # no thread can be had
                 self._due.put(None)
-            except BaseException:
-                self._caller = None
-                raise
+            finally:
+                if outermost:
+                    deferral.leave()
+            if caller.ident is not None:
+                return
         # Whoever waits for the callback, or for the pool's end, would wait for ever: it is called here.
         _call_all(self, self._due)
 
