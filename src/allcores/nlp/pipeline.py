@@ -18,7 +18,8 @@ from allcores.nlp.records import Field, Record
 from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stage import Stage
 from allcores.nlp.summary import ChatSummary
-from allcores.nlp.table import ChatTable, complete, lost_row, watchers
+from allcores.nlp.table import ChatTable, complete, lost_row
+from allcores.nlp.watching import watchers
 from allcores.outcome import Outcome
 from allcores.pool.pool import Pool
 from allcores.runs.options import Journal

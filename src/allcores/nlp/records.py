@@ -31,6 +31,7 @@ TYPES: tuple[str, ...] = (
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _INT64 = 1 << 63
+_MOST_FLOAT32 = (2 - 2**-23) * 2.0**127
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ def fitting(field: Field, value: Any) -> Any:
             raise TypeError(f"field {field.name!r} holds text, not {type(value).__name__}")
         return well_formed(value)
     if kind == "bool":
+        if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+            value = bool(value)
         if not isinstance(value, bool):
             raise TypeError(f"field {field.name!r} holds True or False, not {type(value).__name__}")
         return value
@@ -146,6 +149,8 @@ def fitting(field: Field, value: Any) -> Any:
     real = float(value)
     if not math.isfinite(real):
         raise ValueError(f"field {field.name!r} holds finite numbers, not {real}")
+    if kind == "float32" and abs(real) > _MOST_FLOAT32:
+        raise ValueError(f"field {field.name!r} holds float32, and {real} is out of its range")
     return real
 
 
@@ -159,4 +164,10 @@ def _span(field: Field, value: Any) -> dict[str, Any]:
     names = ("type", "start", "end") if field.type == "spans" else ("start", "end")
     if not isinstance(value, dict) or set(value) != set(names):
         raise TypeError(f"field {field.name!r} holds dicts of {', '.join(names)}, not {value!r:.60}")
-    return {name: str(value[name]) if name == "type" else int(value[name]) for name in names}
+    kinds: dict[str, FieldType] = {"type": "string", "start": "int32", "end": "int32"}
+    span = {name: fitting(Field(field.name, kinds[name]), value[name]) for name in names}
+    if None in span.values() or not 0 <= span["start"] <= span["end"]:
+        raise ValueError(
+            f"field {field.name!r} holds places from 0 on, the end not before the start, not {value!r:.60}"
+        )
+    return span

@@ -19,6 +19,25 @@ SECONDS = "_seconds"
 _OURS = "allcores.nlp.stages."
 
 
+def is_ours(function: Any) -> bool:
+    """Whether a function, or a class, is one of the stages that allcores brings."""
+    return getattr(function, "__module__", "").startswith(_OURS)
+
+
+def copied(row: Record) -> Record:
+    """A row of its own, for who may not change the row: what stands in it, and in its lists, is copied, too.
+
+    A stage that changes what it gets would change what the stages behind it get, and twice where a batch runs again.
+    """
+    return {name: _copied(value) for name, value in row.items()}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [dict(part) if isinstance(part, dict) else part for part in value]
+    return value
+
+
 def load_stages(stages: Sequence[Stage]) -> list[Any]:
     """What each stage has loaded, None for those of `load_own`. Runs once for all workers: `Pool(preload=...)`."""
     return [None if stage.per_worker else stage.loaded() for stage in stages]
@@ -68,9 +87,10 @@ class RowFunction:
         wanted = [row for row in rows if all(row.get(name) is not None for name in ("text", *stage.takes))]
         if not wanted:
             return
+        given = (lambda row: row) if is_ours(stage.each or stage.batch) else copied
         if stage.batch is not None:
             try:
-                _put_all(stage, wanted, stage.batch(*loaded, wanted))
+                _put_all(stage, wanted, stage.batch(*loaded, [given(row) for row in wanted]))
                 return
             except Exception as error:
                 if deferral.raised_by_handler(error):
@@ -81,10 +101,10 @@ class RowFunction:
         for row in wanted:
             try:
                 if stage.batch is not None:
-                    _put_all(stage, [row], stage.batch(*loaded, [row]))
+                    _put_all(stage, [row], stage.batch(*loaded, [given(row)]))
                 else:
                     assert stage.each is not None
-                    row.update(_checked(stage, stage.each(*loaded, row)))
+                    row.update(_checked(stage, stage.each(*loaded, given(row))))
             except Exception as error:
                 if deferral.raised_by_handler(error):
                     raise
@@ -121,18 +141,34 @@ def _put_all(stage: Stage, rows: Sequence[Record], found: Sequence[Found]) -> No
 
 def _checked(stage: Stage, found: Found) -> Found:
     """What a stage gave, if it is what it said it would give."""
-    function = stage.each or stage.batch
-    if getattr(function, "__module__", "").startswith(_OURS):
+    if is_ours(stage.each or stage.batch):
         return found
     if not isinstance(found, Mapping):
         raise TypeError(f"a stage returns a dict of the fields it gives, not {type(found).__name__}")
-    fields: dict[str, Field] = {field.name: field for field in stage.fields}
+    return checked_fields(stage.fields, found)
+
+
+def checked_fields(given: Sequence[Field], found: Found) -> Found:
+    """Values as their columns hold them.
+
+    Args:
+        given: The fields that a stage gives.
+        found: What it gave.
+
+    Raises:
+        TypeError: If one is of another type. ValueError: If it is out of the type's range, or in no such field.
+    """
+    fields: dict[str, Field] = {field.name: field for field in given}
     checked = {}
     for name, value in found.items():
+        if not isinstance(name, str):
+            raise TypeError(f"a stage returns a dict of the fields it gives, by name, and {name!r:.60} is no name")
         if name.startswith("_"):
             checked[name] = value
         elif name in fields:
             checked[name] = fitting(fields[name], value)
+            if name == "id" and value is None:
+                raise ValueError("field 'id' cannot be None: other rows refer to it")
         else:
             raise ValueError(f"field {name!r} is not among those that the stage gives: {', '.join(fields)}")
     return checked

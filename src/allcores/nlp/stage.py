@@ -34,10 +34,11 @@ class Stage:
     Args:
         name: What `--stages`, messages and options call it.
         each: Called in the workers with a record (a dict of all fields so far); returns a dict of what it gives. What
-            `load` returned comes before the record, unless None. It may not change the record.
+            `load` returned comes before the record, unless None. The record is a copy: to change it changes no row.
         batch: In the place of `each`: called with a list of records, returns such a dict for each.
         gives: The fields it fills, by name, with their types.
-        takes: Fields without which there is nothing to do: a record where one is None is passed over.
+        takes: Fields without which there is nothing to do: a record where one is None is passed over. One that no stage
+            before it gives is refused.
         load: Called once for all workers, with the stage's options by name; what it returns is shared by them.
         options: The options, with their defaults.
         per_worker: What is loaded cannot be shared by forked processes (it has threads, or a connection): each worker

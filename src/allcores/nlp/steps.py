@@ -12,7 +12,8 @@ from allcores.nlp.reading.formats import message_of
 from allcores.nlp.records import Field, Record
 from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stage import InOrder, Stage
-from allcores.nlp.table import complete, lost_row, watchers
+from allcores.nlp.table import complete, lost_row
+from allcores.nlp.watching import watchers
 from allcores.pipelines.pipeline import Pipeline
 
 

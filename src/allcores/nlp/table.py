@@ -21,6 +21,7 @@ from allcores.nlp.records import Field, Record, add_error, well_formed
 from allcores.nlp.rows import SECONDS, RowEncoder, encoded
 from allcores.nlp.stage import InOrder, Stage
 from allcores.nlp.summary import ChatSummary
+from allcores.nlp.watching import watchers
 from allcores.sinks.base import Block, Entries
 from allcores.sinks.destination import check_file
 from allcores.sinks.publishing import published
@@ -73,6 +74,7 @@ class ChatTable:
     def check(self) -> None:
         """See `WholeSink`."""
         check_file(self.path)
+        watchers(self.stages)  # said before the work, and not behind it, if one cannot be made
         if self.is_parquet:
             library("pyarrow.parquet", extra="nlp", use="writing Parquet")
 
@@ -121,11 +123,6 @@ class ChatTable:
         with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             while group := list(islice(rows, ROW_GROUP)):
                 writer.write_table(arrow.Table.from_pylist(group, schema=schema))
-
-
-def watchers(stages: Sequence[Stage]) -> list[InOrder]:
-    """What looks at all messages in order, new."""
-    return [stage.in_order(**stage.options) for stage in stages if stage.in_order is not None]
 
 
 def complete(row: Record, fields: Sequence[Field]) -> Record:
