@@ -11,7 +11,7 @@ import pytest
 from allcores.errors import UsageError
 from allcores.nlp.stages import duplicates
 from allcores.nlp.stages.duplicates import DUPLICATES, Groups, Sketcher, sketch
-from allcores.nlp.table import watchers
+from allcores.nlp.watching import watchers
 
 pytestmark = pytest.mark.quick
 pytest.importorskip("rensa")

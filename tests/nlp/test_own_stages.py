@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,39 @@ def test_what_sees_in_order_is_made_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^stage 'late': its in_order= cannot be made: OSError: no such list$"):
         written(tmp_path, stages)
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        (
+            [Stage("judge", each=dict, gives={"n": "int32"}, takes=("tokns",))],
+            "takes tokns, .*: name one of the fields",
+        ),
+        ([Stage("judge", each=dict, gives={"n": "int32"}, takes=("tokens",))], "takes tokens, .*: put 'tokens' before"),
+        (
+            [
+                Stage("unicode", each=dict, gives={"n": "int32"}, takes=("text",)),
+                Stage("judge", each=dict, gives={"m": "int32"}),
+            ],
+            "takes text_norm, .*: let your 'unicode' give it",
+        ),
+    ],
+)
+def test_a_field_that_nothing_gives_is_refused(tmp_path: Path, stages: list[Stage], said: str) -> None:
+    """All messages would be passed over, without a word."""
+    pipeline = chat_pipeline(stages)
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "hello"}\n', encoding="utf-8")
+    ways: list[Callable[[], Any]] = [
+        lambda: pipeline.run(path, tmp_path / "out.jsonl", backend="serial"),
+        lambda: pipeline.run([{"text": "hello"}], tmp_path / "out.jsonl", backend="serial"),
+        lambda: list(pipeline.imap([{"text": "hello"}], backend="serial")),
+    ]
+    for way in ways:
+        with pytest.raises(UsageError, match=f"^the stage 'judge' {said}"):
+            way()
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_rows_that_were_made_before_have_what_is_taken() -> None:

@@ -131,6 +131,31 @@ def _check_order(stages: Sequence[Stage]) -> None:
                         )
 
 
+def check_takes(stages: Sequence[Stage]) -> None:
+    """Raise UsageError if a stage takes a field that messages do not have, and no stage before it gives.
+
+    A row that was made before may have it; a message has only what readers give.
+    """
+    there = {field.name for field in READ_FIELDS}
+    if "unicode" not in (stage.name for stage in stages):
+        there.add("text_norm")
+    for stage in stages:
+        for name in stage.takes:
+            if name not in there:
+                giving = [each.name for each in STAGES.values() if name in (field.name for field in each.fields)]
+                own = [each.name for each in stages if each.name in giving]
+                hint = (
+                    f"let your {own[0]!r} give it" if own
+                    else f"put {giving[0]!r} before it" if giving
+                    else "name one of the fields that there are"
+                )  # fmt: skip
+                raise UsageError(
+                    f"the stage {stage.name!r} takes {name}, which no stage before it gives, so it would pass over all"
+                    f" messages: {hint}"
+                )
+        there.update(field.name for field in stage.fields)
+
+
 def _named(name: str, find: Callable[[str], Any] | None) -> Stage:
     if name in STAGES:
         return STAGES[name]

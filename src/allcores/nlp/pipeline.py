@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
-from allcores.nlp.catalogue import chosen, columns
+from allcores.nlp.catalogue import check_takes, chosen, columns
 from allcores.nlp.planning import ThreadPlan, planned_pool, stages_pool, told_as_they_are
 from allcores.nlp.reading.formats import message_of
 from allcores.nlp.reading.source import ChatItems, ChatSource
-from allcores.nlp.records import Field, Record
+from allcores.nlp.records import Field, Record, is_record
 from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stage import Stage
 from allcores.nlp.summary import ChatSummary
@@ -91,7 +91,7 @@ class ChatPipeline:
             lines.append(f"{stage.name} ({where}): {', '.join(stage.takes) or 'all fields'} -> {gives}")
             lines += [f"    {name} = {value!r}" for name, value in stage.options.items()]
         if source is not None:
-            messages, names = _messages(source)
+            messages, names = _messages(source, self.stages)
             with told_as_they_are(), planned_pool(self.stages, messages, names, **options) as (_, plan):
                 if plan is not None:
                     lines.append(plan.as_text())
@@ -134,7 +134,7 @@ class ChatPipeline:
         """
         kept = Journal.of(journal)
         _check_batch(batch)
-        messages, names = _messages(source)
+        messages, names = _messages(source, self.stages)
         table = ChatTable(output, self.stages, names)
         if isinstance(messages, ChatItems):
             check_apart(messages.source.paths, table.path)
@@ -196,7 +196,7 @@ class ChatPipeline:
             **options: As for `run`.
         """
         _check_batch(batch)
-        messages, names = _messages(source)
+        messages, names = _messages(source, self.stages)
         in_order = watchers(self.stages)
         reading = iter(messages)
         with told_as_they_are(), ExitStack() as stack:
@@ -265,7 +265,7 @@ def check_apart(inputs: Iterable[str], output: str) -> None:
             raise UsageError(f"{output} is an input, and would be replaced: name another output")
 
 
-def _messages(source: Any) -> tuple[Iterable[Any], Mapping[str, str] | None]:
+def _messages(source: Any, stages: Sequence[Stage]) -> tuple[Iterable[Any], Mapping[str, str] | None]:
     """The messages as items, and the names of their fields, where workers read them."""
     if isinstance(source, (str, os.PathLike)) or (
         isinstance(source, (list, tuple)) and source and all(isinstance(each, (str, os.PathLike)) for each in source)
@@ -273,9 +273,20 @@ def _messages(source: Any) -> tuple[Iterable[Any], Mapping[str, str] | None]:
         _check_are_paths(source)
         source = ChatSource(source)
     if isinstance(source, ChatSource):
+        check_takes(stages)
         return ChatItems(source), source.names
     _check_are_messages(source)
-    return (message_of(item, number) for number, item in enumerate(source, 1)), None
+    return _given(source, stages), None
+
+
+def _given(source: Iterable[Any], stages: Sequence[Stage]) -> Iterator[Record]:
+    """The messages that the program gives."""
+    checked = False
+    for number, item in enumerate(source, 1):
+        if not checked and not (isinstance(item, dict) and is_record(item)):
+            check_takes(stages)
+            checked = True
+        yield message_of(item, number)
 
 
 def _check_batch(batch: int | None) -> None:
