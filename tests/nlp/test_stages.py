@@ -301,6 +301,46 @@ def test_conversations_in_order() -> None:
     ]  # fmt: skip
 
 
+def answered(records: list[dict[str, Any]], *, whole: bool) -> list[tuple[Any, Any]]:
+    """What each message answers, and how fast; `whole`: as in a file, all are seen before one is written."""
+    stage = STAGES["conversation"]
+    assert stage.in_order is not None
+    watcher = stage.in_order()
+    for number, record in enumerate(records):
+        watcher.see(number, record)
+        if not whole:
+            watcher.fill(number, record)
+    if whole:
+        for number, record in enumerate(records):
+            watcher.fill(number, record)
+    return [(each.get("reply_to"), each.get("response_s")) for each in records]
+
+
+def thread() -> list[dict[str, Any]]:
+    """Answers that stand before what they answer, and the first message in their midst, as ConvoKit has it."""
+    return [
+        {"id": "3", "conversation_id": "1", "reply_to": "2", "timestamp": 130.0},
+        {"id": "1", "conversation_id": "1"},
+        {"id": "2", "conversation_id": "1", "reply_to": "1", "timestamp": 110.0},
+        {"id": "4", "conversation_id": "1", "reply_to": "4", "timestamp": 140.0},
+    ]
+
+
+def test_answers_that_stand_before_what_they_answer() -> None:
+    """In a file the time is known all the same; and the first message answers none, least of all its own answer."""
+    assert answered(thread(), whole=True) == [("2", 20.0), (None, None), ("1", None), ("4", None)]
+    assert answered(thread(), whole=False) == [("2", None), (None, None), ("1", None), ("4", None)]
+
+
+def test_no_message_answers_one_that_was_written_later() -> None:
+    newest_first = [
+        {"id": name, "conversation_id": "a", "timestamp": time}
+        for name, time in (("3", 30.0), ("2", 20.0), ("1", 10.0), ("0", None), ("4", 40.0), ("5", 40.0))
+    ]
+    wanted = [(None, None), (None, None), (None, None), ("1", None), ("0", None), ("4", 0.0)]
+    assert answered(newest_first, whole=True) == wanted
+
+
 # --- what stages are held to ---
 
 
