@@ -88,6 +88,43 @@ def test_openai_messages_with_tools_parts_and_empty_content() -> None:
     assert {row["conversation_id"] for row in rows} == {"talk"}
 
 
+def test_messages_of_a_conversation_keep_their_ids_and_times() -> None:
+    """By the names that messages by themselves have; a number counts within its conversation alone."""
+    first = {"id": "msg_1", "role": "user", "content": "Hi", "created_at": 1_700_000_000}
+    rows = of(
+        {
+            "id": "talk",
+            "messages": [
+                first,
+                {"id": None, "role": "assistant", "content": "Ho", "timestamp": None, "ts": "1700000003.5"},
+                {"id": 7, "role": "user", "content": "One", "parent_id": "msg_1"},
+                {"id": [], "role": "user", "content": "Two", "parent_id": 7},
+                {"message_id": "x", "role": "user", "content": "Three", "in_reply_to": "elsewhere"},
+            ],
+        }
+    )
+    assert [(row["id"], row.get("reply_to"), row.get("timestamp")) for row in rows] == [
+        ("msg_1", None, 1_700_000_000.0),
+        ("talk:1", None, 1_700_000_003.5),
+        ("talk:2", "msg_1", None),
+        ("talk:3", "talk:2", None),
+        ("x", "elsewhere", None),
+    ]
+    (row,) = of({"conversations": [{"from": "human", "value": "Hi", "id": "a", "date": "2026-01-31"}]})
+    assert (row["id"], row["timestamp"]) == ("a", 1_769_817_600.0)
+
+
+def test_what_a_model_says_in_the_place_of_an_answer_is_its_text() -> None:
+    parts = [{"type": "text", "text": "Well."}, {"type": "refusal", "refusal": "No."}]
+    turns: list[dict[str, Any]] = [
+        {"content": None, "refusal": "I cannot."},
+        {"content": parts, "refusal": None},
+        {"content": "Yes"},
+    ]
+    rows = of({"messages": [{"role": "assistant", **turn} for turn in turns]})
+    assert [row["text"] for row in rows] == ["I cannot.", "Well.\nNo.", "Yes"]
+
+
 def test_sharegpt_speaks_of_the_same_roles() -> None:
     turns = [("human", "Hi"), ("gpt", "Hello"), ("function_call", "{}"), ("observation", "ok"), ("Alice", "me, too")]
     rows = of({"conversations": [{"from": speaker, "value": value} for speaker, value in turns]})
@@ -234,6 +271,13 @@ def test_csv_whose_fields_semicolons_separate(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("words;id\n1\t2;3;4\n")
     with pytest.raises(UsageError, match=r"no column has the text .*found 'words;id'"):
         read(tmp_path / "c.csv")
+
+
+def test_whole_numbers_that_pandas_has_written_as_fractions(tmp_path: Path) -> None:
+    """One of them is missing in that column: so is what the first message answers. Other ids may look so."""
+    (tmp_path / "c.csv").write_text("id,text,reply_to\n1,a,\n2,b,1.0\n3,c,x.0\nv2.0,d,2.0\n2.0,e,1.0\n")
+    rows = list(map(record_of, ChatItems(ChatSource(tmp_path / "c.csv"))))
+    assert [row["reply_to"] for row in rows] == [None, "1", "x.0", "2.0", "1.0"]
 
 
 def test_long_messages_in_csv(tmp_path: Path) -> None:

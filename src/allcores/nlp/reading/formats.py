@@ -169,16 +169,30 @@ def _conversation(
         what = "is empty" if turns == [] else f"must be a list of messages, not {kind_of(turns)}"
         yield new_record(file, line, id=name, conversation_id=name, error=f"reading: {key!r} {what}")
         return
-    for number, turn in enumerate(turns):
-        record = new_record(file, line, id=f"{name}:{number}", conversation_id=name)
+    given = [_name_in(turn, "id") for turn in turns]
+    # A number counts the messages of its conversation, and those of the next one, too.
+    ids = [f"{name}:{number}" if own is None or own.isdecimal() else own for number, own in enumerate(given)]
+    named = {own: each for own, each in zip(given, ids, strict=True) if own is not None}
+    for id, (number, turn) in zip(ids, enumerate(turns), strict=True):
+        record = new_record(file, line, id=id, conversation_id=name)
         try:
             if not isinstance(turn, dict):
                 raise BadMessage(f"must be an object, not {kind_of(turn)}")
             record["speaker"], record["text"] = read(turn)
-            record["timestamp"] = seconds_of(turn.get("timestamp"))
+            if (answered := _name_in(turn, "reply_to")) is not None:
+                record["reply_to"] = named.get(answered, answered)
+            record["timestamp"] = seconds_of(_value_of(turn, NAMES["timestamp"]))
         except BadMessage as error:
             record["error"] = f"reading: {key}[{number}] {error}"
         yield record
+
+
+def _name_in(turn: Any, field: str) -> str | None:
+    """A message's own id in a conversation, or that of another; None if it has none that can be one."""
+    try:
+        return _name(_value_of(turn, NAMES[field])) if isinstance(turn, dict) else None
+    except BadMessage:
+        return None
 
 
 def _openai(turn: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -188,8 +202,10 @@ def _openai(turn: Mapping[str, Any]) -> tuple[str | None, str]:
     role = well_formed(role)
     content = turn.get("content")
     if content is None:
-        # A message that only calls tools, or that was refused, says nothing.
-        if turn.get("tool_calls") or turn.get("function_call") or turn.get("refusal"):
+        if isinstance(refusal := turn.get("refusal"), str):
+            return role, well_formed(refusal)  # what the model said in the place of an answer
+        # A message that only calls tools says nothing.
+        if turn.get("tool_calls") or turn.get("function_call"):
             return role, ""
         raise BadMessage("has neither content nor tool_calls")
     if isinstance(content, list):
@@ -205,7 +221,7 @@ def _parts(content: list[Any]) -> Iterator[str]:
         if isinstance(part, str):
             yield well_formed(part)
         elif isinstance(part, dict) and isinstance(part.get("type"), str):
-            if isinstance(text := part.get("text", ""), str):
+            if isinstance(text := part.get("refusal" if part["type"] == "refusal" else "text", ""), str):
                 if text:
                     yield well_formed(text)
             else:

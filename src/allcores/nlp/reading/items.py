@@ -24,6 +24,8 @@ Item = Record | tuple[str, str, int, Any]
 
 #: an ASCII letter of the names below, written as an escape
 _ESCAPED = re.compile(r"\\u00[67]")
+#: so pandas writes whole numbers into a column of CSV where one is missing: the first message answers none
+_WHOLE = re.compile(r"[0-9]+\.0")
 
 
 def items_of_line(text: str, file: str, line: int, names: Mapping[str, str] | None) -> Iterator[Item]:
@@ -69,7 +71,11 @@ def record_of(item: Item | Sequence[Any], names: Mapping[str, str] | None = None
     if kind == "text":
         return new_record(file, line, text=content)
     if kind == "fields":
-        return utterance(content, file, line, names)
+        record = utterance(content, file, line, names)
+        answered = record["reply_to"]
+        if answered is not None and record["id"].isdecimal() and _WHOLE.fullmatch(answered):
+            record["reply_to"] = answered[:-2]
+        return record
     try:
         document = document_of(content)
     except BadMessage as error:
