@@ -56,8 +56,14 @@ _IP6 = re.compile(
 _PHONE = re.compile(
     rf"(?<![/+]){_NO_DASH}(?<!{_WORD})(?<!\d[.,:])"
     r"(?:\+\d{1,15}|\(\+?\d{1,5}\)[ ./-]{0,2}\d{1,14}|\d{2,5}(?=[ ./-])|00[1-9]\d{7,13}|0[1-9]\d{7,10})"
-    rf"(?:(?:[ ./-]{{1,2}}|(?=\())(?:\(\d{{1,4}}\)[ ./-]{{0,2}})?\d{{1,14}}){{0,6}}(?!{_WORD})(?![.,:/]\d)"
+    rf"(?:(?:[ ./-]{{1,2}}|(?=\())(?:\(\d{{1,4}}\)[ ./-]{{0,2}})?\d{{1,14}}){{0,6}}"
+    rf"(?: ?(?:x|ext\.?) ?\d{{1,6}})?(?!{_WORD})(?![.,:/]\d)",
+    re.IGNORECASE,
 )
+#: a mobile number of China, which is written without signs, behind Chinese words
+_MOBILE = re.compile(rf"(?:(?<=[\u3400-\u9fff])|(?<=[\u3400-\u9fff][ :：]))1[3-9]\d{{9}}(?!{_WORD})(?![.-]\d)")
+_MOBILE_ALONE = re.compile(r"1[3-9]\d{9}")
+_EXTENSION = re.compile(r" ?(?:x|ext)[. \d]*$", re.IGNORECASE)
 _DATE = re.compile(
     r"\d{4}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
     r"|(?:0?[1-9]|[12]\d|3[01])([-./ ])(?:0?[1-9]|1[0-2])\2(?:\d{4}|\d\d)"
@@ -128,11 +134,12 @@ def is_ip(text: str) -> bool:
 
 
 def is_phone(text: str) -> bool:
-    """Whether it can be a telephone number: 7 to 15 digits, and no date."""
+    """Whether it can be a telephone number: 7 to 15 digits, and no date; what is behind an x does not count."""
+    text = _EXTENSION.sub("", text)
     digits = sum(map(str.isdecimal, text))
     if not 7 <= digits <= 15 or _DATE.fullmatch(text):
         return False
-    if text.startswith(("+", "(", "0")):
+    if text.startswith(("+", "(", "0")) or _MOBILE_ALONE.fullmatch(text):
         return True
     groups = re.split(r"[ ./()-]+", text)
     # Without a sign at its start it needs the shape of one: 555-123-4567
@@ -151,11 +158,13 @@ KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
     "IBAN": ((_IBAN,), is_iban),
     "CARD": ((_CARD, _DOTTED_CARD), is_card),
     "IP": ((_IP6, _IP4), is_ip),
-    "PHONE": ((_PHONE,), is_phone),
+    "PHONE": ((_PHONE, _MOBILE), is_phone),
 }
 #: between digits: dashes and spaces as word processors set them, one character each
 _DASH = re.compile("(?<=[\\d)])[\u2010-\u2013\u2212](?=[\\d(])")
 _SPACE = re.compile("(?<=[\\d)])[\u00a0\u2007-\u200a\u202f](?=[\\d(])")
+#: digits of other scripts, one character each
+_DIGIT = re.compile(r"(?![0-9])\d")
 #: end punctuation, which is the sentence's and not the address's
 _TAIL = ".,;:!?)]}»”’…。，！？）」』"
 
@@ -167,7 +176,8 @@ def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
         kinds: Those of `KINDS` that are looked for.
     """
     if not text.isascii():
-        text = _SPACE.sub(" ", _DASH.sub("-", text))  # as long as before, so that places stay
+        # As long as before, so that places stay.
+        text = _SPACE.sub(" ", _DASH.sub("-", _DIGIT.sub(_as_ascii, text)))
     found: list[Span] = []
     for kind in KINDS:
         if kind in kinds:
@@ -177,6 +187,10 @@ def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
                 # Both are in order, and put together in one pass.
                 found = sorted(found + more, key=_start)
     return found
+
+
+def _as_ascii(digit: re.Match[str]) -> str:
+    return str(int(digit[0]))
 
 
 def _candidates(kind: str, pattern: re.Pattern[str], holds: Callable[[str], bool], text: str) -> Iterator[Span]:
