@@ -200,3 +200,19 @@ def waits_for_one(path: str, number: int) -> int:
     if number == 1:
         wait_at(path)
     return number
+
+
+def as_record(number: int) -> dict[str, list[int]]:
+    """The number in a list of a record."""
+    return {"seen": [number]}
+
+
+def changed(record: dict[str, list[int]]) -> dict[str, list[int]]:
+    """The record itself, with one more number in it."""
+    record["seen"].append(len(record["seen"]))
+    return record
+
+
+def all_changed(records: tuple[dict[str, list[int]], ...]) -> list[dict[str, list[int]]]:
+    """All of a window, each changed."""
+    return [changed(record) for record in records]

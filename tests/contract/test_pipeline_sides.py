@@ -88,6 +88,18 @@ def rows(found: list[Any], side: int) -> list[Any]:
     return [json.loads(element.row) for element in found if isinstance(element, Sided) and element.side == side]
 
 
+def test_a_record_that_a_function_changes_is_changed_for_no_other(place: Any, tmp_path: Path) -> None:
+    """Wherever it runs: also in the program, where records are not pickled, sides and windows have their own."""
+    side = Pipeline().map(tasks.changed, fuse=False).write(tmp_path / "side.jsonl")
+    line = Pipeline().map(tasks.as_record).tee(side).map(tasks.changed, fuse=False)
+    found = elements(line, iter(range(30)), place)
+    assert rows(found, 0) == rows(found, 1) == [{"seen": [number, 1]} for number in range(30)]
+    windows = Pipeline().map(tasks.as_record).window(2).map(tasks.all_changed)
+    assert elements(windows, iter(range(9)), place) == [
+        [{"seen": [number, 1]}, {"seen": [number + 1, 1]}] for number in range(8)
+    ]
+
+
 def test_sides_get_each_record(place: Any, tmp_path: Path) -> None:
     parts = between_barriers(elements(sided(tmp_path), with_barriers(50), place))
     for number, part in enumerate(parts[:50]):

@@ -133,7 +133,7 @@ class Execution:
     def _link(self, stage: Stage, following: Link) -> Link:
         if stage.kind == "tee":
             sides = [self._chain(side, End(side.side, self._output)) for side in stage.lines]
-            return Tee(sides, following, side=stage.side)
+            return Tee(sides, following, side=stage.side, copies=self.plan.shares)
         link: Operated | Worked
         if stage.kind == "inline":
             (step,) = stage.steps
@@ -383,7 +383,7 @@ def fused_of(plan: Plan, stage: Stage) -> Fused:
     for step, loaded in zip(stage.steps, plan.loaded(stage), strict=True):
         assert isinstance(step, WorkerStep)
         steps.append(FusedStep(step.kind, step.function, step.text, loaded))
-    return Fused(steps, name=stage.name, with_loaded=bool(plan.pools[stage.pool].loaders))
+    return Fused(steps, name=stage.name, with_loaded=bool(plan.pools[stage.pool].loaders), copies=stage.overlaps)
 
 
 def _shared_limits(limits: Limits, stages: int) -> Limits:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
+from allcores.pipelines.copies import copied_parts
 from allcores.pipelines.steps import MANY
 from allcores.system import main_module
 from allcores.system.tracebacks import HERE
@@ -42,19 +43,21 @@ class FusedStep:
 class Fused:
     """A stage's function. Pickled, it becomes the compiled function itself."""
 
-    def __init__(self, steps: Sequence[FusedStep], *, name: str, with_loaded: bool) -> None:
+    def __init__(self, steps: Sequence[FusedStep], *, name: str, with_loaded: bool, copies: bool = False) -> None:
         """Fuse.
 
         Args:
             steps: At least one.
             name: Of the stage.
             with_loaded: The function gets what was preloaded before the record.
+            copies: It gets a copy of the record, of which others have parts, too.
         """
         self.steps = tuple(steps)
         self.with_loaded = with_loaded
+        self.copies = copies
         self.__qualname__ = self.__name__ = name
         #: the compiled function
-        self.function = compiled(self.steps, with_loaded, name)
+        self.function = compiled(self.steps, with_loaded, name, copies=copies)
 
     @property
     def gives_lists(self) -> bool:
@@ -66,7 +69,7 @@ class Fused:
         return self.function(*arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return compiled, (self.steps, self.with_loaded, self.__name__, True)
+        return compiled, (self.steps, self.with_loaded, self.__name__, True, self.copies)
 
 
 def gives_lists(steps: Sequence[FusedStep]) -> bool:
@@ -74,17 +77,20 @@ def gives_lists(steps: Sequence[FusedStep]) -> bool:
     return any(step.kind != "map" for step in steps)
 
 
-def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, dict[int, int]]:
+def source_text(steps: Sequence[FusedStep], *, with_loaded: bool, copies: bool = False) -> tuple[str, dict[int, int]]:
     """The function's source, and which step each of its lines is of.
 
     Args:
         steps: At least one.
         with_loaded: The function gets what was preloaded before the record.
+        copies: See `Fused`.
     """
     many = gives_lists(steps)
     lines = [f"def fused({'loaded, ' if with_loaded else ''}value):", "    try:"]
     places: dict[int, int] = {}
     indent = " " * 8
+    if copies:
+        lines.append(f"{indent}value = copied_parts(value)")
     if many:
         lines.append(f"{indent}out = []")
     for number, step in enumerate(steps):
@@ -117,7 +123,9 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
     return "\n".join(lines) + "\n", places
 
 
-def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str, travels: bool = False) -> Callable[..., Any]:
+def compiled(
+    steps: Sequence[FusedStep], with_loaded: bool, name: str, travels: bool = False, copies: bool = False
+) -> Callable[..., Any]:
     """The function of several steps, by the name of their stage.
 
     Args:
@@ -125,8 +133,9 @@ def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str, travels: 
         with_loaded: The function gets what was preloaded before the record.
         name: Of the stage.
         travels: What it gives is pickled, once all of it is there.
+        copies: See `Fused`.
     """
-    text, places = source_text(steps, with_loaded=with_loaded)
+    text, places = source_text(steps, with_loaded=with_loaded, copies=copies)
     texts = [step.text for step in steps]
 
     def name_step(error: BaseException) -> None:
@@ -136,6 +145,7 @@ def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str, travels: 
 
     names: dict[str, Any] = {f"f{number}": step.function for number, step in enumerate(steps)}
     names["name_step"] = name_step
+    names["copied_parts"] = copied_parts
     names["as_pulled"] = as_pulled if travels else iter
     # As if it stood in the module of the program's functions: by that a worker finds globals that these change in vain.
     names.update(_module_of([step.function for step in steps if step.function is not None]))

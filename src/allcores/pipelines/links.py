@@ -11,6 +11,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.outcome import Kind
+from allcores.pipelines.copies import copied
 from allcores.pipelines.marks import Barrier, Failed, Mark
 from allcores.pipelines.operators import Batch, Enumerate, Operator
 from allcores.pipelines.plan import Stage
@@ -190,10 +191,13 @@ class Tee(Link):
         sides: The first links of the sides.
         following: What comes next.
         side: Number of the side that the tee itself is in; 0: none.
+        copies: Each side gets records of its own: a function that changes one would change that of the others.
     """
 
-    def __init__(self, sides: Iterable[Link], following: Link, *, side: int = 0) -> None:
+    def __init__(self, sides: Iterable[Link], following: Link, *, side: int = 0, copies: bool = False) -> None:
         self._side = side
+        self._following = following
+        self._copies = copies
         self._all = (*sides, following)
 
     @property
@@ -216,7 +220,8 @@ class Tee(Link):
         """See Link."""
         for link in self._all:
             if not link.done:
-                link.put(list(values))
+                own = self._copies and link is not self._following
+                link.put(list(map(copied, values)) if own else list(values))
 
     def mark(self, mark: Mark) -> None:
         """See Link."""

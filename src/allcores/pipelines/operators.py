@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from typing import Any
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
-from allcores.system import deferral
+from allcores.pipelines.copies import copied
 
 
 class Operator:
@@ -328,10 +327,6 @@ class Islice(Operator):
         self.ended = self._none_left()
 
 
-#: what nobody can change: of others the next record may make something else
-_FIXED = frozenset((bool, int, float, complex, str, bytes, type(None)))
-
-
 class Scan(Operator):
     """The states of a fold, one for each record: itertools.accumulate without the initial one.
 
@@ -346,7 +341,7 @@ class Scan(Operator):
     def feed(self, value: Any) -> Iterable[Any]:
         """See Operator."""
         self._value = state = self._function(self._value, value)
-        return (state if type(state) in _FIXED else _copied(state),)
+        return (copied(state),)
 
     def state(self) -> Any:
         """See Operator."""
@@ -355,23 +350,6 @@ class Scan(Operator):
     def restore(self, states: list[Any]) -> None:
         """See Operator."""
         self._value = states[-1]
-
-
-def _copied(state: Any) -> Any:
-    """A copy, for which plain containers of what is fixed need no `deepcopy`, which takes some microseconds."""
-    kind = type(state)
-    if kind is tuple and _FIXED.issuperset(map(type, state)):
-        return state
-    if kind is list and _FIXED.issuperset(map(type, state)):
-        return state[:]
-    if kind is dict and _FIXED.issuperset(map(type, state.values())):
-        return state.copy()
-    try:
-        return deepcopy(state)
-    except Exception as error:
-        if deferral.raised_by_handler(error):
-            raise
-        return state
 
 
 class Distinct(Operator):

@@ -26,6 +26,7 @@ class Stage:
         pool: Place of its pool in `Plan.pools`; -1 if it has none.
         options: Of a pool stage.
         lines: Of a tee.
+        overlaps: Of a pool stage: its records are of windows that have records in common, which each gets copies of.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Stage:
     pool: int = -1
     options: StageOptions = StageOptions()
     lines: tuple[Line, ...] = ()
+    overlaps: bool = False
 
 
 @record
@@ -105,6 +107,11 @@ class Plan:
         """Records may be copied as they are pulled: they are pickled before a function of the program sees them."""
         pools = [self.pools[stage.pool] for stage in self.stages if stage.kind == "pool"]
         return bool(pools) and all(pool.pickles for pool in pools) and _unseen(self.line)
+
+    @property
+    def shares(self) -> bool:
+        """A function gets the very record that others get, too, for it runs in the program, which pickles nothing."""
+        return any(not self.pools[stage.pool].pickles for stage in self.stages if stage.kind == "pool")
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -234,8 +241,14 @@ class _Planner:
         self.own: list[tuple[On, int | None, str]] = []
         self.loaders: list[list[tuple[Callable[..., Any], tuple[Any, ...]]]] = [[]]
 
-    def line(self, steps: Sequence[Step], side: int) -> Line:
-        """The stages of some steps."""
+    def line(self, steps: Sequence[Step], side: int, *, overlaps: bool = False) -> Line:
+        """The stages of some steps.
+
+        Args:
+            steps: Of a pipeline, or of a side.
+            side: Its number.
+            overlaps: See `Stage`.
+        """
         stages: list[Stage] = []
         sink: Any = None
         group: list[WorkerStep] = []
@@ -248,28 +261,29 @@ class _Planner:
                 group.append(step)
                 continue
             if group:
-                stages.append(self._pool_stage(group, side))
-                group = []
+                stages.append(self._pool_stage(group, side, overlaps))
+                group, overlaps = [], False
             if isinstance(step, WorkerStep):
                 group = [step]
             elif isinstance(step, InlineStep):
+                overlaps = overlaps or (step.kind == "window" and step.arguments[1] < step.arguments[0])
                 stages.append(Stage(self._next(), "inline", step.kind, (step,), side))
             else:
                 number = self._next()
                 lines = []
                 for each in step.sides:
                     self._sides += 1
-                    lines.append(self.line(each, self._sides))
+                    lines.append(self.line(each, self._sides, overlaps=overlaps))
                 stages.append(Stage(number, "tee", "tee", (step,), side, lines=tuple(lines)))
         if group:
-            stages.append(self._pool_stage(group, side))
+            stages.append(self._pool_stage(group, side, overlaps))
         return Line(tuple(stages), sink, side)
 
     def _next(self) -> int:
         self._stages += 1
         return self._stages
 
-    def _pool_stage(self, group: list[WorkerStep], side: int) -> Stage:
+    def _pool_stage(self, group: list[WorkerStep], side: int, overlaps: bool) -> Stage:
         options = next((step.options for step in group if step.options is not None), StageOptions())
         name = " → ".join(step.name for step in group if step.function is not None) or group[0].name
         pool = SHARED
@@ -282,7 +296,7 @@ class _Planner:
         for step in group:
             if step.preload is not None and _place(loaders, step) is None:
                 loaders.append((step.preload, step.preload_args))
-        return Stage(self._next(), "pool", name, tuple(group), side, pool, options)
+        return Stage(self._next(), "pool", name, tuple(group), side, pool, options, (), overlaps)
 
 
 def _unchanged(value: Any) -> Any:
