@@ -280,6 +280,20 @@ def test_whole_numbers_that_pandas_has_written_as_fractions(tmp_path: Path) -> N
     assert [row["reply_to"] for row in rows] == [None, "1", "x.0", "2.0", "1.0"]
 
 
+def test_names_of_columns_as_spreadsheets_have_them(tmp_path: Path) -> None:
+    """In capitals and with spaces; a name that is written the usual way, or was named by the caller, goes before it."""
+    path = tmp_path / "c.csv"
+    path.write_text("ID;Message;Sender;Conversation ID;Timestamp;Reply To;text;Text\n1;a;ann;c;12;9;b;c\n")
+    wanted = {"id": "1", "speaker": "ann", "conversation_id": "c", "timestamp": 12.0, "reply_to": "9"}
+    (row,) = read(path)
+    assert row == {**wanted, "text": "b", "file": "c.csv", "line": 2}
+    for name, text in (("Message", "a"), ("Text", "c")):
+        (row,) = read(path, names={"text": name})
+        assert row == {**wanted, "text": text, "file": "c.csv", "line": 2}
+    path.write_text("DATE,Content\n2026-01-31,hi\n")
+    assert [(row["text"], row["timestamp"]) for row in read(path)] == [("hi", 1_769_817_600.0)]
+
+
 def test_long_messages_in_csv(tmp_path: Path) -> None:
     """The csv module's limit of a field is 131,072 characters."""
     path = tmp_path / "long.csv"
@@ -412,14 +426,24 @@ def test_several_files_and_patterns_in_order(tmp_path: Path) -> None:
         (1_700_000_000_000_000_000, 1.7e9),
         ("19700102", 86400.0), ("20010909014640", 1e9), (" 20010909 ", 999_993_600.0), (20010909, 20010909.0),
         ("20019909", 20019909.0), ("20010909T014640Z", 1e9),
-        ("1970-01-01T00:01:00Z", 60.0), ("1970-01-01T01:00:00+01:00", 0.0), ("1970-01-02", 86400.0),
+        ("1970/01/02", 86400.0), ("1970/01/01 00:01:00", 60.0), ("1970-01-01 00:01:00 UTC", 60.0),
+        ("1970-01-01 01:01:00 +0100", 60.0), ("1970-01-01 00:01:00.5 +00:00", 60.5),
+        ("Thu, 01 Jan 1970 00:01:00 GMT", 60.0), ("Thu Jan 01 00:01:00 +0000 1970", 60.0),
+        ("1 Jan 1970 01:01 +0100", 60.0), ("1970-01-01T00:01:00Z", 60.0),
+        ("1970-01-01T01:00:00+01:00", 0.0), ("1970-01-02", 86400.0),
     ],
 )  # fmt: skip
 def test_times(given: Any, seconds: float | None) -> None:
     assert seconds_of(given) == seconds
 
 
-@pytest.mark.parametrize("given", [True, [], "yesterday", float("nan"), 10**400, 1e300])
+@pytest.mark.parametrize(
+    "given",
+    [
+        True, [], "yesterday", float("nan"), 10**400, 1e300, "31/01/2026", "31.01.2026 14:05", "1970/31/01", "10:30",
+        "1 Jan 1970 00:01 EST", "Thu, 01 Jan 1970 00:01:00 CEST", "32 Jan 1970 00:01 +0100", "UTC", "1 UTC",
+    ],
+)  # fmt: skip
 def test_no_times(given: Any) -> None:
     with pytest.raises(BadMessage):
         seconds_of(given)

@@ -243,7 +243,7 @@ def _separated(separator: str) -> Callable[..., Iterator[Item]]:
         header: list[str] | None = None
         for record in records:
             if header is None and record.trouble is None and records.header is not None:
-                header = [each.strip() for each in records.header]
+                header = _usual([each.strip() for each in records.header], names)
                 _check_header(header, path, names)
             elif record.trouble is not None:
                 yield new_record(name, record.line, error=f"reading: {_reason(record.trouble, path, record.line)}")
@@ -273,6 +273,22 @@ def _line_reader(path: str, file: BinaryIO) -> Callable[[], bytes]:
 def _reason(trouble: BadInput, path: str, line: int) -> str:
     """What is wrong with a record, without the place of its first line, which the row has."""
     return str(trouble).removeprefix(f"{place(path, line)}: ")
+
+
+def _usual(header: list[str], names: Mapping[str, str] | None) -> list[str]:
+    """The names of columns, of which those that are usual ones but for capitals and spaces are these.
+
+    So spreadsheets have them (`Message`, `Reply To`). What the caller has named, and what another column is called
+    already, stays as it is.
+    """
+    named = set((names or {}).values())
+    usual = {name for each in NAMES.values() for name in each}
+    found: list[str] = []
+    for name in header:
+        plain = "_".join(name.lower().split())
+        is_free = plain in usual and not {plain, name} & named and plain not in (*header, *found)
+        found.append(plain if is_free else name)
+    return found
 
 
 def _check_header(header: list[str], path: str, names: Mapping[str, str] | None) -> None:

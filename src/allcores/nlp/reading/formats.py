@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import email.utils
 import json
 import math
 import re
@@ -40,6 +41,16 @@ ROLES = {
 
 #: a date, and maybe a time, without signs between: 20260131, 20260131120000
 _COMPACT = re.compile(r"(?:19|20)[0-9]{6}(?:[0-9]{6})?")
+
+
+#: what stands behind a time, with a space: its zone
+_ZONE = re.compile(r"(?<=[0-9]) (?:([+-][0-9]{2}:?[0-9]{2})|UTC|GMT)$")
+_SLASHES = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}(?![0-9/])")
+#: of mail and HTTP (Mon, 30 Nov 2026 09:20:54 +0000), and Twitter's (Mon Nov 30 09:20:54 +0000 2026)
+_MAIL = re.compile(
+    r"(?:[A-Z][a-z]{2}, )?[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{5,8} (?:[+-][0-9]{4}|GMT|UTC)"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [+-][0-9]{4} [0-9]{4}"
+)
 
 
 #: floats below that are exact where they are whole
@@ -275,8 +286,8 @@ def _speaker(value: Any) -> str | None:
 def seconds_of(value: Any) -> float | None:
     """A time as seconds since 1970, UTC: from a number of seconds (or of milliseconds and less), or ISO 8601.
 
-    Either may be text, a date also like 20260131 or 20260131120000; a program may also give a `datetime` or `date`, or
-    what NumPy has for them. A time without a zone counts as UTC.
+    Either may be text, a date also like 20260131 or 20260131120000, 2026/01/31, or as in mail; a program may also give
+    a `datetime` or `date`, or what NumPy has for them. A time without a zone counts as UTC.
 
     Raises:
         BadMessage: If it is none of them.
@@ -294,9 +305,8 @@ def seconds_of(value: Any) -> float | None:
         try:
             value = float(value)
         except ValueError:
-            try:
-                moment = datetime.datetime.fromisoformat(value.strip())
-            except ValueError:
+            moment = _moment_of(value.strip())
+            if moment is None:
                 # What differs from row to row stands behind a colon, see `summary.reason_of`.
                 raise BadMessage(f"is neither seconds nor a date like 2026-01-31: {value[:40]!r}") from None
             return _seconds_at(moment)
@@ -321,6 +331,19 @@ def seconds_of(value: Any) -> float | None:
     if abs(seconds) >= 1e11:
         raise BadMessage("is no time: it is after the year 5138")
     return seconds
+
+
+def _moment_of(text: str) -> datetime.datetime | None:
+    """A date, and maybe a time, in a form that can mean one thing only; None: it is in no such form."""
+    plain = _ZONE.sub(lambda zone: zone[1] or "Z", text)
+    if _SLASHES.match(plain):
+        plain = plain.replace("/", "-", 2)
+    with contextlib.suppress(ValueError):
+        return datetime.datetime.fromisoformat(plain)
+    if _MAIL.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            return email.utils.parsedate_to_datetime(text)
+    return None
 
 
 def _seconds_at(moment: datetime.datetime) -> float:
