@@ -429,6 +429,20 @@ def test_personal_data_are_withheld_where_the_stage_failed(monkeypatch: pytest.M
     assert row == {"error": "pii: RuntimeError: out of order"}
 
 
+@pytest.mark.parametrize("replace", [True, False])
+def test_personal_data_are_not_in_the_error_of_a_stage_before(replace: bool) -> None:
+    """What an exception says may be the text."""
+
+    def broken(record: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError(record["text_norm"])
+
+    before, behind = (Stage(name, each=broken, gives={"field": "string"}) for name in ("before", "behind"))
+    (row,) = rows(["a@b.com"], ["unicode", before, "pii", behind], pii={"replace": replace})
+    text = "[EMAIL]" if replace else "a@b.com"
+    told = "" if replace else ": a@b.com"
+    assert row["error"] == f"before: ValueError{told}; behind: ValueError: {text}"
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("given", "message"),

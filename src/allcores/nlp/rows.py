@@ -64,6 +64,9 @@ class RowFunction:
         """
         self.stages = tuple(stages)
         self.names = names
+        withholding = (number for number, stage in enumerate(stages) if _withheld(stage))
+        #: errors of so many stages may show what a stage behind them is to keep out
+        self.unguarded = max(withholding, default=0)
 
     def __call__(self, models: Sequence[Any], items: Sequence[Item]) -> list[Record]:
         """A row for each message; what was given stays as it is."""
@@ -73,17 +76,17 @@ class RowFunction:
             for row in rows:
                 row["text_norm"] = row["text"]
         seconds: dict[str, float] = {}
-        for stage, model in zip(self.stages, models, strict=True):
+        for number, (stage, model) in enumerate(zip(self.stages, models, strict=True)):
             if stage.each is not None or stage.batch is not None:
                 started = perf_counter()
-                self._run(stage, () if model is None else (model,), rows)
+                self._run(stage, () if model is None else (model,), rows, number >= self.unguarded)
                 seconds[stage.name] = round(perf_counter() - started, 7)
         if rows:
             rows[0][SECONDS] = seconds
         return rows
 
-    def _run(self, stage: Stage, loaded: tuple[Any, ...], rows: Sequence[Record]) -> None:
-        """One stage over the rows that have what it takes."""
+    def _run(self, stage: Stage, loaded: tuple[Any, ...], rows: Sequence[Record], tells: bool) -> None:
+        """One stage over the rows that have what it takes; `tells`: what an error says may stand in a row."""
         wanted = [row for row in rows if all(row.get(name) is not None for name in ("text", *stage.takes))]
         if not wanted:
             return
@@ -96,7 +99,7 @@ class RowFunction:
                 if deferral.raised_by_handler(error):
                     raise  # a time limit of the program, say: no failure of the stage
                 if len(wanted) == 1:
-                    _failed(stage, wanted[0], error)
+                    _failed(stage, wanted[0], error, tells)
                     return
         for row in wanted:
             try:
@@ -108,7 +111,7 @@ class RowFunction:
             except Exception as error:
                 if deferral.raised_by_handler(error):
                     raise
-                _failed(stage, row, error)
+                _failed(stage, row, error, tells)
 
 
 def encoded(row: Record) -> str:
@@ -174,7 +177,11 @@ def checked_fields(given: Sequence[Field], found: Found) -> Found:
     return checked
 
 
-def _failed(stage: Stage, row: Record, error: Exception) -> None:
-    add_error(row, f"{stage.name}: {sentence_of(error)}")
-    if stage.withholds is not None:
-        row.update(dict.fromkeys(stage.withholds(stage.options)))
+def _withheld(stage: Stage) -> Sequence[str]:
+    """The fields that a stage is to keep out of rows."""
+    return () if stage.withholds is None else stage.withholds(stage.options)
+
+
+def _failed(stage: Stage, row: Record, error: Exception, tells: bool) -> None:
+    add_error(row, f"{stage.name}: {sentence_of(error) if tells else type(error).__name__}")
+    row.update(dict.fromkeys(_withheld(stage)))
