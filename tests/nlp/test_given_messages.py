@@ -34,6 +34,7 @@ def rows(source: Any, **options: Any) -> list[dict[str, Any]]:
         (np.float64(7), "7"),
         (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
         (np.float64("nan"), "item:1"),
+        (pd.NA, "item:1"),
         ("", "item:1"),
     ],
 )
@@ -53,6 +54,7 @@ def test_names_that_are_numbers(given: Any, id: str) -> None:
         (np.datetime64("NaT"), None),
         (pd.Timestamp("1970-01-02"), DAY_S),
         (pd.NaT, None),
+        (pd.NA, None),
         (np.int64(5), 5.0),
         (np.float32(5), 5.0),
         (Decimal(5), 5.0),

@@ -164,7 +164,9 @@ def message_of(item: Any, number: int) -> Record:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether it is what pandas has in the place of nothing: NaN, or NaT."""
+    """Whether it is what pandas has in the place of nothing: NaN, NaT, or NA."""
+    if type(value).__name__ == "NAType":  # which is neither equal to itself nor not
+        return True
     return isinstance(value, (float, datetime.datetime)) and value != value
 
 
