@@ -290,6 +290,8 @@ def test_names_of_columns_as_spreadsheets_have_them(tmp_path: Path) -> None:
     for name, text in (("Message", "a"), ("Text", "c")):
         (row,) = read(path, names={"text": name})
         assert row == {**wanted, "text": text, "file": "c.csv", "line": 2}
+    path.write_text("Body Text,ID\nhi,1\n")
+    assert [(row["text"], row["id"]) for row in read(path, names={"text": "body_text"})] == [("hi", "1")]
     path.write_text("DATE,Content\n2026-01-31,hi\n")
     assert [(row["text"], row["timestamp"]) for row in read(path)] == [("hi", 1_769_817_600.0)]
 

@@ -282,11 +282,11 @@ def _usual(header: list[str], names: Mapping[str, str] | None) -> list[str]:
     already, stays as it is.
     """
     named = set((names or {}).values())
-    usual = {name for each in NAMES.values() for name in each}
+    usual = named | {name for each in NAMES.values() for name in each}
     found: list[str] = []
     for name in header:
         plain = "_".join(name.lower().split())
-        is_free = plain in usual and not {plain, name} & named and plain not in (*header, *found)
+        is_free = plain in usual and name not in named and plain not in (*header, *found)
         found.append(plain if is_free else name)
     return found
 
