@@ -147,8 +147,8 @@ def test_a_record_that_is_too_heavy_is_alone() -> None:
     ]
 
 
-@pytest.mark.parametrize("odd", [float("nan"), -1])
-def test_a_weight_that_is_none_fails_its_record(odd: float) -> None:
+@pytest.mark.parametrize("odd", [float("nan"), -1, "5", None])
+def test_a_weight_that_is_none_fails_its_record(odd: Any) -> None:
     """All that follow would be one batch else."""
     pipeline = Pipeline().batch(2, by=lambda number: odd if number == 3 else 1)
     outcomes = list(pipeline.outcomes(range(6), backend="serial"))

@@ -99,7 +99,11 @@ class Batch(Operator):
             self._held.append(value)
             return (self._taken(),) if len(self._held) >= self._size else ()
         weight = self._weigh(value)
-        if not weight >= 0:  # neither with NaN nor with negative ones a batch would come to its end
+        try:
+            is_weight = weight >= 0  # neither with NaN nor with negative ones a batch would come to its end
+        except TypeError:
+            is_weight = False
+        if not is_weight:
             raise UsageError(f"batch(by=...): a record weighs {weight!r}; a weight is a number, 0 or more.")
         if self._held and self._weight + weight > self._size:
             full = self._taken()
