@@ -7,34 +7,25 @@ import contextvars
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
+from allcores.advisor.profiling.hidden_calls import run_by
+from allcores.advisor.profiling.libraries import (
+    DRAWS,
+    EFFECTS,
+    ENDING,
+    MUTATORS,
+    RANDOM,
+    TELLING,
+    WRITING,
+    called_name,
+    effect_of_module,
+    may_append,
+    of_first,
+)
 from allcores.advisor.profiling.names import borrowed_in, declared_in, root_of, stored_in
+from allcores.advisor.profiling.parts import base_of, given_from_outside, is_static, returns_part
 from allcores.advisor.profiling.program_files import ProgramFiles
-from allcores.advisor.profiling.sites import SourceFile
+from allcores.advisor.profiling.sites import SourceFile, name_of
 
-#: methods that change what they are called on
-MUTATORS = frozenset(
-    {
-        "append", "extend", "add", "update", "insert", "pop", "popleft", "appendleft", "remove", "discard", "clear",
-        "setdefault", "sort", "reverse", "write", "writelines", "writerow", "writerows", "put", "send", "sendall",
-        "execute", "executemany", "commit", "seek", "read", "readline", "flush", "shuffle", "popitem",
-    }
-)  # fmt: skip
-#: functions with effects outside of the process' memory, or on hidden state
-_EFFECTS = {
-    "print": "prints", "input": "reads standard input", "exit": "ends the program", "quit": "ends the program",
-    "next": "takes items from an iterator", "setattr": "changes an object", "exec": "runs text", "breakpoint": "stops",
-}  # fmt: skip
-_RANDOM = frozenset(
-    {
-        "random", "randint", "randrange", "choice", "choices", "shuffle", "gauss", "uniform", "sample", "rand",
-        "randn", "normal", "permutation", "normalvariate", "betavariate", "expovariate", "integers", "poisson",
-        "binomial", "exponential", "standard_normal", "random_sample", "getrandbits", "randbytes", "triangular",
-    }
-)  # fmt: skip
-#: how names of methods begin that write files, and so change nothing in memory
-_WRITING = ("save", "to_", "write", "export", "dump", "close", "unlink", "mkdir", "rename", "touch")
-_DRAWS = "it draws from one stream of random numbers, whose order would change"
-_RANDOM_MODULES = ("random", "numpy.random")
 #: methods of Python's own types: an object that has one is more likely of these than of the program's classes
 _OF_PYTHON = frozenset(name for kind in (str, bytes, list, dict, set) for name in dir(kind))
 
@@ -51,18 +42,24 @@ def of_statement(statement: ast.stmt, local: set[str], targets: set[str], source
             elif name is not None and name not in local:
                 yield f"it changes `{name}`, which is outside"
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            yield from _of_call_alone(node.value, targets)
+            yield from _of_call_alone(node.value, local, targets, source)
     yield from of_expression(statement, local, source, targets=targets)
 
 
-def _of_call_alone(call: ast.Call, targets: Set[str]) -> Iterator[str]:
-    """What is called for nothing but its effects: these are on the item, likely, where that has it."""
+def _of_call_alone(call: ast.Call, local: set[str], targets: Set[str], source: SourceFile) -> Iterator[str]:
+    """What is called for nothing but its effects: these are on what it is called on, likely."""
     if isinstance(call.func, ast.Name) and call.func.id in targets:
         yield f"it calls its item `{call.func.id}`, and what that changes is not known"
-    elif isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
-        name, called = call.func.value.id, call.func.attr
-        if name in targets and called not in MUTATORS and not called.startswith(_WRITING):
+    elif isinstance(call.func, ast.Attribute):
+        name, called = root_of(call.func.value), call.func.attr
+        if name is None or called in MUTATORS or called.startswith(WRITING):
+            return
+        if isinstance(call.func.value, ast.Name) and name in targets:
             yield f"it calls `{called}` of its item `{name}`, and what that changes is not known"
+        elif name not in local | targets | {"self", "cls", "super"} and not (
+            called in TELLING or called in source.functions or source.is_import(name)
+        ):
+            yield f"it calls `{called}` of `{name}`, and what that changes is not known"
 
 
 def of_expression(
@@ -76,38 +73,81 @@ def of_expression(
     """What the calls in an expression change. The own call of `effect`, a statement of a tail, does not count."""
     own = effect.value if isinstance(effect, ast.Expr) else None
     for each in ast.walk(node):
-        if isinstance(each, ast.NamedExpr):
+        if isinstance(each, ast.NamedExpr) and root_of(each.target) not in local - targets:
             yield f"it sets `{ast.unparse(each.target)}`"
-        if not isinstance(each, ast.Call) or each is own:
+        elif isinstance(each, ast.Raise) and each.exc is not None:
+            raised = each.exc.func if isinstance(each.exc, ast.Call) else each.exc
+            if isinstance(raised, ast.Name) and raised.id in ENDING:
+                yield f"it raises {raised.id}, which ends more than an iteration"
+        if each is own:
             continue
-        if isinstance(each.func, ast.Attribute):
-            name, called = root_of(each.func.value), each.func.attr
-            if called in MUTATORS and name is not None:
-                if name in targets:
-                    yield f"it changes its item `{name}` ({called})"
-                elif name not in local:
-                    yield f"it changes `{name}` ({called}), which is outside"
-            methods = [(source, method) for method in source.functions.get(called, ()) if method in source.methods]
-            elsewhere = _FILES.get()
-            if elsewhere is not None and name not in source.modules and called not in _OF_PYTHON:
-                methods += elsewhere.methods(source, called)
-            if called in _RANDOM and name is not None and name not in local and not methods:
-                yield _DRAWS
-            yield from _of_others(each.func, source, each, local - targets)
-            if name not in source.modules:
-                yield from _of_aliases(called, source, each, local - targets)
-            if name == "self" or not (name in source.modules or called in _OF_PYTHON):
-                for file, method in methods:
-                    yield from _of_function(
-                        method,
-                        file,
-                        each,
-                        local - targets,
-                        is_method=True,
-                        shared=name not in (None, *(local - targets)),
-                    )
-        elif isinstance(each.func, ast.Name):
-            yield from of_called(each.func, source, each, local - targets)
+        for file, function, call, shared in run_by(each, source, local - targets, _FILES.get()):
+            yield from _of_function(function, file, call, local - targets, is_method=True, shared=shared)
+        if isinstance(each, ast.Call):
+            yield from _of_call(each, local, source, targets)
+
+
+def _of_call(each: ast.Call, local: set[str], source: SourceFile, targets: Set[str]) -> Iterator[str]:
+    full = source.full_name(each.func)
+    if full and (reason := effect_of_module(full)) is not None:
+        yield reason
+    yield from _of_arguments(each, local, source, targets)
+    if isinstance(each.func, ast.Attribute):
+        name, called = base_of(each.func.value, source), each.func.attr
+        is_function = isinstance(each.func.value, ast.Name) and name in source.modules
+        if called in MUTATORS and name is not None and not is_function:
+            if name in targets:
+                yield f"it changes its item `{name}` ({called})"
+            elif name not in local:
+                yield f"it changes `{name}` ({called}), which is outside"
+        methods = [(source, method) for method in source.functions.get(called, ()) if method in source.methods]
+        elsewhere = _FILES.get()
+        if elsewhere is not None and name not in source.modules and called not in _OF_PYTHON:
+            methods += elsewhere.methods(source, called)
+        if called in ("print", "echo", "print_json") and name not in local and not methods:
+            yield "it prints"
+        if called == "open" and may_append(each):
+            yield "it appends to a file"
+        if called in RANDOM and name is not None and name not in local and not methods:
+            yield DRAWS
+        yield from _of_others(each.func, source, each, local - targets)
+        if name not in source.modules:
+            yield from _of_aliases(called, source, each, local - targets)
+        if name == "self" or not (name in source.modules or called in _OF_PYTHON):
+            for file, method in methods:
+                shared = name not in (None, *(local - targets))
+                yield from _of_function(method, file, each, local - targets, is_method=True, shared=shared)
+    elif isinstance(each.func, ast.Name):
+        yield from of_called(each.func, source, each, local - targets)
+
+
+def _of_arguments(call: ast.Call, local: set[str], source: SourceFile, targets: Set[str]) -> Iterator[str]:
+    """What a function changes that it is given, and what the functions change that it is given."""
+    called = called_name(call)
+    first = of_first(call)
+    changed = [first] if first is not None and called not in source.functions else []
+    changed += [word.value for word in call.keywords if word.arg == "out"]
+    if isinstance(call.func, ast.Attribute) and any(
+        word.arg == "inplace" and isinstance(word.value, ast.Constant) and word.value.value for word in call.keywords
+    ):
+        changed.append(call.func.value)
+    for each in changed:
+        name = base_of(each, source)
+        if name in targets:
+            yield f"it changes its item `{name}` ({called})"
+        elif name is not None and name not in local:
+            yield f"it changes `{name}` ({called}), which is outside"
+    values = [*call.args, *(word.value for word in call.keywords)]
+    for each in values:
+        if isinstance(each, ast.Name) and each.id not in local and each.id in source.functions:
+            others = [
+                one
+                for one in values
+                if one is not each and (name := root_of(one)) is not None and name not in local - targets
+            ]
+            for function in source.functions[each.id]:
+                if function not in source.methods:
+                    yield from _of_function(function, source, None, set(), items=bool(others))
 
 
 def of_called(
@@ -130,15 +170,15 @@ def of_called(
         yield from _of_aliases(called.attr, source, None, set(), items=True)
     if not isinstance(called, ast.Name):
         return
-    if called.id in _EFFECTS:
-        yield f"it {_EFFECTS[called.id]}"
-    elif called.id == "open" and call is not None and len(call.args) > 1:
-        mode = call.args[1]
-        if isinstance(mode, ast.Constant) and "a" in str(mode.value):
-            yield "it appends to a file"
-    imported = source.imported.get(called.id)
-    if imported is not None and imported.module in _RANDOM_MODULES and imported.name in _RANDOM:
-        yield _DRAWS
+    if called.id in EFFECTS and called.id not in source.functions and called.id not in (local or ()):
+        yield f"it {EFFECTS[called.id]}"
+    elif called.id == "open" and call is not None and may_append(call):
+        yield "it appends to a file"
+    for owner in source.definitions.classes.get(called.id, ()):
+        for made in source.definitions.fields(owner):
+            if isinstance(made, ast.Attribute) and made.attr == "__next__":
+                yield f"`{called.id}` takes items from an iterator"
+            yield from of_called(made, source)
     yield from _of_others(called, source, call, local or set(), items=items)
     for function in source.functions.get(called.id, ()):
         if function not in source.methods:
@@ -217,19 +257,21 @@ def _of_function(
     """
     parameters = [each.arg for each in function.args.posonlyargs + function.args.args]
     named = [each.arg for each in function.args.kwonlyargs]
-    bound = parameters[:1] if is_method and not _is_static(function) else []
+    bound = parameters[:1] if is_method and not is_static(function) else []
     outside = set(bound if shared else ())
     if call is not None:
-        outside |= _given_from_outside(parameters[len(bound) :], named, call, local)
+        outside |= given_from_outside(parameters[len(bound) :], named, call, local)
     elif items:
         outside |= set(parameters[len(bound) :])
+    outside |= _kept(function, parameters, None if call is None else len(bound), call)
     key = function, frozenset(outside)
     if key in _READ.get():
         return
     _READ.get().add(key)
+    yield from _of_decorators(function, source)
     inside = {*parameters, *named} - outside
     own = stored_in(function.body) | inside
-    own -= borrowed_in(function.body, inside) | declared_in(function)
+    own -= borrowed_in(function.body, inside, returns_part(source)) | declared_in(function)
     for statement in function.body:
         for node in ast.walk(statement):
             if isinstance(node, ast.Global | ast.Nonlocal):
@@ -245,23 +287,29 @@ def _of_function(
             yield f"`{function.name}`: {reason}" if not reason.startswith("`") else reason
 
 
-def _is_static(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in function.decorator_list)
+def _of_decorators(function: ast.FunctionDef | ast.AsyncFunctionDef, source: SourceFile) -> Iterator[str]:
+    """What a function does besides, as it is decorated by others of the program; and a cache that is looked at."""
+    for each in function.decorator_list:
+        name = name_of(each.func if isinstance(each, ast.Call) else each) or ""
+        for decorator in source.functions.get(name, ()):
+            yield from _of_function(decorator, source, None, set())
+        if name in ("lru_cache", "cache") and "cache_info" in source.definitions.asked:
+            yield f"how often `{function.name}` was found in its cache is asked for"
 
 
-def _given_from_outside(parameters: list[str], named: list[str], call: ast.Call, local: set[str]) -> set[str]:
-    """The parameters that a call gives what is outside of the iteration, or a part of it."""
-
-    def is_outside(argument: ast.expr) -> bool:
-        name = root_of(argument)
-        return name is not None and name not in local
-
-    found = {parameter for parameter, each in zip(parameters, call.args, strict=False) if is_outside(each)}
-    if any(isinstance(each, ast.Starred) for each in call.args):
-        found |= set(parameters)
-    for word in call.keywords:
-        if word.arg is None:
-            found |= {*parameters, *named}
-        elif is_outside(word.value):
-            found.add(word.arg)
-    return found
+def _kept(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, parameters: list[str], bound: int | None, call: ast.Call | None
+) -> set[str]:
+    """Parameters whose values stay from call to call: what a default stands for, where that can be changed."""
+    arguments = function.args
+    defaults = [*zip(parameters[len(parameters) - len(arguments.defaults) :], arguments.defaults, strict=True)]
+    defaults += [
+        (each.arg, one)
+        for each, one in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if one is not None
+    ]
+    given: set[str] = set()
+    if call is not None and bound is not None:
+        given = {*parameters[: bound + len(call.args)], *(word.arg for word in call.keywords if word.arg)}
+    changeable = ast.List | ast.Dict | ast.Set | ast.Call | ast.ListComp | ast.DictComp | ast.SetComp
+    return {name for name, value in defaults if isinstance(value, changeable) and name not in given}

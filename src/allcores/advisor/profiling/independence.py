@@ -10,7 +10,8 @@ import ast
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
-from allcores.advisor.profiling.effects import MUTATORS, of_called, of_expression, of_statement, reading
+from allcores.advisor.profiling.effects import of_called, of_expression, of_statement, reading
+from allcores.advisor.profiling.libraries import changed_by_call, of_first, tells
 from allcores.advisor.profiling.names import (
     borrowed_in,
     declared_in,
@@ -24,6 +25,7 @@ from allcores.advisor.profiling.names import (
     stored_in,
     uses,
 )
+from allcores.advisor.profiling.parts import returns_part
 from allcores.advisor.profiling.program_files import ProgramFiles
 from allcores.advisor.profiling.sites import Site, SourceFile
 
@@ -110,7 +112,7 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
     found += [f"`{name}` is read and changed" for name in sorted(tail_changes) if meets(name, reads)]
     found += _read_by_functions(node, tail_changes, source)
     # What a part of something outside is called by is no name of the iteration's own, as far as changes go.
-    local = own - (borrowed_in(head, frozenset()) - targets)
+    local = own - (borrowed_in(head, frozenset(), returns_part(source)) - targets)
     found += _of_items(head, targets)
     for statement in head:
         found += of_statement(statement, local, targets, source)
@@ -153,10 +155,8 @@ def _is_effect(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.If):
         return not statement.orelse and all(_is_effect(each) for each in statement.body)
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        function = statement.value.func
-        if isinstance(function, ast.Name):
-            return function.id == "print"
-        return isinstance(function, ast.Attribute) and function.attr in MUTATORS
+        call = statement.value
+        return tells(call) or changed_by_call(call) is not None
     return False
 
 
@@ -171,9 +171,8 @@ def changed_by(statements: Iterable[ast.stmt]) -> Iterator[str]:
                         yield name
             elif (
                 isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in MUTATORS
-                and (name := path_of(node.func.value)) is not None
+                and (changed := changed_by_call(node)) is not None
+                and (name := path_of(changed)) is not None
             ):
                 yield name
 
@@ -189,7 +188,8 @@ def tail_reads(statements: Iterable[ast.stmt]) -> set[str]:
         elif isinstance(statement, ast.Assign):
             parts = [statement.value, *(each.slice for each in statement.targets if isinstance(each, ast.Subscript))]
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-            parts = [*statement.value.args, *(each.value for each in statement.value.keywords)]
+            arguments = [each for each in statement.value.args if each is not of_first(statement.value)]
+            parts = [*arguments, *(each.value for each in statement.value.keywords)]
         elif isinstance(statement, ast.If):
             parts = [statement.test]
             found |= tail_reads(statement.body)
@@ -209,8 +209,8 @@ def _of_growing(node: ast.For, rest: list[ast.stmt], targets: Set[str]) -> Itera
             changed = [each.target]
         elif isinstance(each, ast.Assign):
             changed = [target for target in each.targets if not _is_at_item(target, targets)]
-        elif isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in MUTATORS:
-            changed = [each.func.value]
+        elif isinstance(each, ast.Call) and (one := changed_by_call(each)) is not None:
+            changed = [one]
         yield from (path for one in changed if (path := path_of(one)) is not None and meets(path, over))
 
 

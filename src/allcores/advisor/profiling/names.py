@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 
 _OWN_NAMES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -81,13 +81,15 @@ def _step(node: ast.stmt, defined: set[str], found: set[str]) -> set[str] | None
         return None
     if isinstance(node, ast.If):
         found |= set(_reads(node.test)) - defined
-        return _meet(_follow(node.body, set(defined), found), _follow(node.orelse, set(defined), found))
+        always, more = _set_in(node.test)
+        one = _follow(node.body, defined | always | more, found)
+        return _meet(one, _follow(node.orelse, defined | always, found))
     if isinstance(node, ast.For | ast.AsyncFor | ast.While):
         found |= set(_reads(node.test if isinstance(node, ast.While) else node.iter)) - defined
-        inside = defined if isinstance(node, ast.While) else defined | stored_in([node.target])
-        _follow(node.body, set(inside), found)
-        _follow(node.orelse, set(defined), found)
-        return defined
+        always, more = _set_in(node.test) if isinstance(node, ast.While) else (set(), stored_in([node.target]))
+        _follow(node.body, defined | always | more, found)
+        _follow(node.orelse, defined | always, found)
+        return defined | always
     if isinstance(node, ast.Try):
         after = _follow(node.body, set(defined), found)
         if after is not None and node.orelse:
@@ -111,6 +113,14 @@ def _step(node: ast.stmt, defined: set[str], found: set[str]) -> set[str] | None
     if isinstance(node, ast.AnnAssign) and node.value is None:
         return defined
     return defined | stored_in([node])
+
+
+def _set_in(test: ast.expr) -> tuple[set[str], set[str]]:
+    """The names that a test sets (`:=`) for certain, and those that it has also set if it is true."""
+    if isinstance(test, ast.BoolOp):
+        first = set().union(*_set_in(test.values[0]))
+        return first, stored_in(test.values) if isinstance(test.op, ast.And) else set()
+    return (set(), set()) if isinstance(test, ast.IfExp) else (stored_in([test]), set())
 
 
 def _step_match(node: ast.Match, defined: set[str], found: set[str]) -> set[str] | None:
@@ -226,12 +236,20 @@ _PARTS = frozenset({"get", "setdefault", "pop", "popitem", "popleft", "values", 
 _ONE_OF = frozenset({"getattr", "next", "max", "min"})
 
 
-def borrowed_in(statements: Iterable[ast.stmt], own: Set[str]) -> set[str]:
+def gives_part(method: str) -> bool:
+    """Whether a method of that name gives a part of what it is called on."""
+    return method in _PARTS
+
+
+def borrowed_in(
+    statements: Iterable[ast.stmt], own: Set[str], gives: Callable[[ast.Call, Set[str]], bool] | None = None
+) -> set[str]:
     """Names that may stand for a part of what is outside (`row = table[key]`): who changes these, changes that.
 
     Args:
         statements: Of a body.
         own: Names of what is no part of anything outside.
+        gives: Whether a call gives a part of what is outside, where these names are not.
     """
     stores = list(_stores(statements))
     stored = {name for names, _, _ in stores for name in names}
@@ -241,7 +259,7 @@ def borrowed_in(statements: Iterable[ast.stmt], own: Set[str]) -> set[str]:
         more = {
             name
             for names, value, element in stores
-            if (_has_outside(value, fresh) if element else _is_part(value, fresh))
+            if (_has_outside(value, fresh) if element else is_part(value, fresh, gives))
             for name in names
         } - found
         if not more:
@@ -268,19 +286,21 @@ def _stores(statements: Iterable[ast.stmt]) -> Iterator[tuple[set[str], ast.expr
             yield stored_in([node.optional_vars]), node.context_expr, False
 
 
-def _is_part(node: ast.expr, fresh: Set[str]) -> bool:
+def is_part(node: ast.expr, fresh: Set[str], gives: Callable[[ast.Call, Set[str]], bool] | None = None) -> bool:
     """Whether the value of an expression may be a part of something whose name is not among those."""
     if isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Starred):
         root = root_of(node)
         return root is not None and root not in fresh
     if isinstance(node, ast.IfExp):
-        return _is_part(node.body, fresh) or _is_part(node.orelse, fresh)
+        return is_part(node.body, fresh, gives) or is_part(node.orelse, fresh, gives)
     if isinstance(node, ast.BoolOp):
-        return any(_is_part(each, fresh) for each in node.values)
+        return any(is_part(each, fresh, gives) for each in node.values)
     if isinstance(node, ast.NamedExpr):
-        return _is_part(node.value, fresh)
+        return is_part(node.value, fresh, gives)
+    if isinstance(node, ast.Call) and gives is not None and gives(node, fresh):
+        return True
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr in _PARTS and _is_part(node.func.value, fresh)
+        return node.func.attr in _PARTS and is_part(node.func.value, fresh, gives)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ONE_OF:
         return any(_has_outside(each, fresh) for each in node.args)
     return False

@@ -56,6 +56,14 @@ class ProgramFiles:
                 ]
         return found
 
+    def classes(self, source: SourceFile, called: ast.expr) -> list[tuple[SourceFile, ast.ClassDef]]:
+        """The classes of other files that an expression of this one may name; see `functions`."""
+        if isinstance(called, ast.Name):
+            return list(self._classes(source, called.id, MOST_STEPS))
+        if isinstance(called, ast.Attribute) and (other := self._module(source, called.value)) is not None:
+            return [(other, each) for each in other.definitions.classes.get(called.attr, ())]
+        return []
+
     def _imported(self, source: SourceFile, name: str, steps: int) -> Iterator[Found]:
         imported = source.imported.get(name)
         other = None if imported is None else self._read(source, imported.module, imported.level)

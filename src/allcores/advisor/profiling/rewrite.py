@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from allcores.advisor.profiling import loops
 from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
-from allcores.advisor.profiling.effects import MUTATORS
 from allcores.advisor.profiling.independence import Verdict
+from allcores.advisor.profiling.libraries import MUTATORS
 from allcores.advisor.profiling.names import root_of, stored_in
 from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
 

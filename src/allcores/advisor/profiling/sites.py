@@ -7,8 +7,11 @@ import contextlib
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from allcores.advisor.profiling.definitions import Definitions
+from allcores.advisor.profiling.libraries import dotted
 from allcores.advisor.profiling.records import Place
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -178,6 +181,25 @@ class SourceFile:
                 found = found or bool(fresh)
             if not found:
                 break
+
+    @cached_property
+    def definitions(self) -> Definitions:
+        """What it defines besides functions by their names."""
+        return Definitions(self.tree)
+
+    def is_import(self, name: str) -> bool:
+        """Whether a name stands for a module, or for something in one."""
+        return name in self.modules or name in self.imported
+
+    def full_name(self, node: ast.expr) -> str:
+        """What an expression names, with the module that it is from (`os.path.join`); empty if it is from none."""
+        first, _, rest = dotted(node).partition(".")
+        if first in self.modules:
+            return f"{self.modules[first]}.{rest}" if rest else self.modules[first]
+        imported = self.imported.get(first)
+        if imported is None or imported.level:
+            return ""
+        return ".".join(filter(None, [imported.module, imported.name, rest]))
 
     def sites(self) -> Iterator[Site]:
         """Each site of the file."""
