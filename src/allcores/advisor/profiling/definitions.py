@@ -78,6 +78,9 @@ class Definitions:
                 continue
             name = each.id if isinstance(each, ast.Name) else each.attr
             self.given += (one for one in functions.get(name, ()) if one not in self.given)
+        for begin in {begin for each in ast.walk(tree) if (begin := _begin_of_name(each)) is not None}:
+            more = [one for name, found in functions.items() if _may_be(name, begin) for one in found]
+            self.given += (one for one in more if one not in self.given)
 
     def _add_methods(self, owner: ast.ClassDef) -> None:
         operators = {name for names in OPERATORS.values() for name in names}
@@ -108,6 +111,24 @@ class Definitions:
         for each in owner.body:
             if isinstance(each, ast.AnnAssign | ast.Assign) and isinstance(each.value, ast.Call):
                 yield from (word.value for word in each.value.keywords if word.arg in ("default_factory", "factory"))
+
+
+def _begin_of_name(node: ast.AST) -> str | None:
+    """How a name begins that is known when it is looked for (`getattr(self, "visit_" + kind)`); None for no such."""
+    if not isinstance(node, ast.Call) or _last_name(node) != "getattr" or len(node.args) < 2:
+        return None
+    name = node.args[1]
+    while isinstance(name, ast.BinOp):
+        name = name.left
+    if isinstance(name, ast.JoinedStr):
+        name = name.values[0] if name.values else name
+    if isinstance(name, ast.Constant):
+        return str(name.value) if name is not node.args[1] else None
+    return ""
+
+
+def _may_be(name: str, begin: str) -> bool:
+    return name.startswith(begin) and (bool(begin) or not name.startswith("__"))
 
 
 def _last_name(node: ast.expr) -> str | None:

@@ -26,7 +26,14 @@ UNPICKLABLE = frozenset(
         "_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter",
         "_io.FileIO", "builtins.generator", "builtins.module", "builtins.memoryview", "builtins.frame",
         "builtins.coroutine", "mmap.mmap", "sqlite3.Connection", "sqlite3.Cursor", "_socket.socket", "socket.socket",
-        "_csv.reader", "_csv.writer", "select.epoll", "threading.Thread", "builtins.async_generator",
+        "_csv.reader", "_csv.writer", "select.epoll", "threading.Thread", "builtins.async_generator", "re.Match",
+        "builtins.dict_keys", "builtins.dict_values", "builtins.dict_items", "builtins.traceback", "_io.BufferedRandom",
+        "concurrent.futures._base.Future", "concurrent.futures.thread.ThreadPoolExecutor", "subprocess.Popen",
+        "concurrent.futures.process.ProcessPoolExecutor", "multiprocessing.pool.Pool", "_asyncio.Future",
+        "_asyncio.Task", "sqlite3.Row", "_queue.SimpleQueue", "queue.Queue", "_hashlib.HASH", "zlib.Compress",
+        "zlib.Decompress", "ssl.SSLContext", "ssl.SSLSocket", "pyexpat.xmlparser", "tempfile._TemporaryFileWrapper",
+        "zipfile.ZipFile", "tarfile.TarFile", "threading.Event", "threading.Condition", "threading.Semaphore",
+        "lxml.etree._Element", "lxml.etree._ElementTree", "posix.ScandirIterator",
     }
 )  # fmt: skip
 

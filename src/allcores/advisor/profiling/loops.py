@@ -7,11 +7,15 @@ import textwrap
 from dataclasses import dataclass, field
 
 from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
+from allcores.advisor.profiling.libraries import called_name, tells
 from allcores.advisor.profiling.names import stored_in, uses
+from allcores.advisor.profiling.results import Copies
 from allcores.advisor.profiling.sites import Site, SourceFile
 
 #: calls that cost nothing: not worth a way to a worker
 _CHEAP = frozenset({"len", "str", "int", "float", "range", "abs", "min", "max", "round", "isinstance", "tuple", "list"})
+#: methods whose effect is outside of the program's memory
+_SENT = frozenset({"write", "writelines", "writerow", "writerows", "put", "send", "sendall", "execute", "commit"})
 
 
 @dataclass
@@ -25,18 +29,22 @@ class _Lifted:
     parts: list[ast.expr] = field(default_factory=list)
 
 
-def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit] | None:
+def edits(site: Site, node: ast.For, tail: int, source: SourceFile, copies: Copies) -> list[Edit] | None:
     """The edits that make a loop a map; None if they cannot be written."""
     if isinstance(site.owner, ast.Module) and site.function != "<module>":
         return None  # a function in the body of a class does not see its names
     head, rest = node.body[: len(node.body) - tail], node.body[len(node.body) - tail :]
-    lifted = _lift(rest, source)
+    lifted = _lift(rest, source, is_seen=_is_in_try(node, site.owner))
     if lifted is None or not (head or lifted.names):
         return None
     stored = stored_in(head)
     targets = [each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)]
     wanted = {each.id for each in uses(_after(rest, lifted, source))} if rest else set()
     results = sorted(wanted & (stored | set(targets))) + lifted.names
+    names: list[ast.expr] = [ast.Name(each, ast.Load()) for each in wanted & stored]
+    values = [*names, *lifted.parts]
+    if not copies.are_good(values, head, set(targets)):
+        return None
     if not head and results == lifted.names and (called := _called(node, lifted)) is not None:
         return [_replaced(node, _short(site, node, rest, lifted, called, source))]
     function = unused_name(source.tree, f"{_stem(site)}_item")
@@ -128,16 +136,46 @@ def _stem(site: Site) -> str:
     return "one" if name in ("<module>", "<lambda>") else name
 
 
-def _lift(statements: list[ast.stmt], source: SourceFile) -> _Lifted | None:
-    """Move what the statements that stay compute into the function; None if a part of it may not be computed at all."""
+def _is_in_try(loop: ast.For, owner: ast.AST) -> bool:
+    """Whether a failure of the loop is handled around it, so that what was done until then is seen."""
+    return any(
+        each is not loop and isinstance(each, ast.Try | ast.With) and each.lineno <= loop.lineno
+        and (each.end_lineno or 0) >= (loop.end_lineno or 0)
+        for each in ast.walk(owner)
+    )  # fmt: skip
+
+
+def _is_seen(statement: ast.stmt) -> bool:
+    """Whether what a statement has done is seen outside of the program, also if what comes after it fails."""
+    return any(
+        isinstance(each, ast.Call) and (tells(each) or called_name(each) in _SENT) for each in ast.walk(statement)
+    )
+
+
+def _lift(statements: list[ast.stmt], source: SourceFile, *, is_seen: bool) -> _Lifted | None:
+    """Move what the statements that stay compute into the function.
+
+    Args:
+        statements: Those that stay.
+        source: The file.
+        is_seen: What they have done is seen, also if the loop fails.
+
+    Returns:
+        None if a part of it may not be computed at all, or not before what stands before it has been done.
+    """
     lifted = _Lifted()
-    for statement in statements:
+    for number, statement in enumerate(statements):
+        if number and (is_seen or any(_is_seen(each) for each in statements[:number])):
+            inside = statement.body if isinstance(statement, ast.If) else []
+            tests = [statement.test] if isinstance(statement, ast.If) else []
+            if any(_is_heavy(part) for each in [statement, *inside] for part in [*_computed(each), *tests]):
+                return None
         if isinstance(statement, ast.If):
             if any(_is_heavy(part) for each in statement.body for part in _computed(each)):
                 if len(statements) > 1 or not _lift_guarded(statement, lifted, source):
                     return None
             elif _is_heavy(statement.test):
-                _move(statement.test, lifted, source, "keep")
+                _move_test(statement.test, lifted, source)
         else:
             for part in _computed(statement):
                 if _is_heavy(part):
@@ -147,7 +185,7 @@ def _lift(statements: list[ast.stmt], source: SourceFile) -> _Lifted | None:
 
 def _lift_guarded(statement: ast.If, lifted: _Lifted, source: SourceFile) -> bool:
     """Lift the test, and what is computed only if it holds."""
-    _move(statement.test, lifted, source, "keep")
+    _move_test(statement.test, lifted, source)
     guard = lifted.names[-1]
     for each in statement.body:
         if isinstance(each, ast.If):
@@ -158,7 +196,16 @@ def _lift_guarded(statement: ast.If, lifted: _Lifted, source: SourceFile) -> boo
                 lifted.names.append(name)
                 lifted.lines.append(f"{name} = ({_flat(part, source)}) if {guard} else None")
                 lifted.edits.append(Edit.of(part, name))
+                lifted.parts.append(part)
     return True
+
+
+def _move_test(part: ast.expr, lifted: _Lifted, source: SourceFile) -> None:
+    """Move a condition: whether it is true, and not what it looks at, which may not pickle (a match of `re`)."""
+    name = _name(lifted, source, "keep")
+    lifted.names.append(name)
+    lifted.lines.append(f"{name} = bool({_flat(part, source)})")
+    lifted.edits.append(Edit.of(part, name))
 
 
 def _move(part: ast.expr, lifted: _Lifted, source: SourceFile, wanted: str) -> None:
@@ -212,15 +259,23 @@ def _after(statements: list[ast.stmt], lifted: _Lifted, source: SourceFile) -> l
         Edit(e.line - first.lineno + 1, e.column, e.end_line - first.lineno + 1, e.end_column, e.text)
         for e in lifted.edits
     ]
-    lines = lines_in(source.text)[first.lineno - 1 : last.end_lineno]
-    text = applied(_from_column("".join(lines), first), shifted)
+    text = applied(_text_of(first, last, source), shifted)
     return ast.parse(textwrap.dedent(text)).body
 
 
-def _from_column(text: str, first: ast.stmt) -> str:
-    """Blanks in the place of what stands before the first statement on its line."""
-    data = text.encode()
+def _text_of(first: ast.stmt, last: ast.stmt, source: SourceFile) -> str:
+    """The lines of statements, with blanks in the place of others before them, and nothing of those after them."""
+    *lines, end = lines_in(source.text)[first.lineno - 1 : last.end_lineno]
+    if _is_followed(last, source):
+        end = end.encode()[: last.end_col_offset].decode() + "\n"
+    data = "".join([*lines, end]).encode()
     return (b" " * first.col_offset + data[first.col_offset :]).decode()
+
+
+def _is_followed(last: ast.stmt, source: SourceFile) -> bool:
+    """Whether there is another statement behind one on its line."""
+    line = lines_in(source.text)[(last.end_lineno or last.lineno) - 1].encode()
+    return line[last.end_col_offset :].lstrip().startswith(b";")
 
 
 def _verbatim(statements: list[ast.stmt], source: SourceFile, inner: str, changes: list[Edit]) -> list[str]:
@@ -229,10 +284,9 @@ def _verbatim(statements: list[ast.stmt], source: SourceFile, inner: str, change
     shifted = [
         Edit(e.line - first.lineno + 1, e.column, e.end_line - first.lineno + 1, e.end_column, e.text) for e in changes
     ]
-    lines = lines_in(source.text)[first.lineno - 1 : last.end_lineno]
-    own_line = not "".join(lines).encode()[: first.col_offset].strip()
-    text = applied(_from_column("".join(lines), first), shifted)
-    if own_line:
+    own_line = not lines_in(source.text)[first.lineno - 1].encode()[: first.col_offset].strip()
+    text = applied(_text_of(first, last, source), shifted)
+    if own_line and not _is_followed(last, source):
         return text.rstrip("\n").split("\n")
     body = ast.parse(textwrap.dedent(text)).body
     return [inner + line for each in body for line in ast.unparse(each).split("\n")]

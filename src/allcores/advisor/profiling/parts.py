@@ -61,10 +61,11 @@ def _gives(function: _Function, call: ast.Call, fresh: Set[str], is_method: bool
         outside |= set(bound)
     inside = {*parameters, *named} - outside
     own = (stored_in(function.body) | inside) - borrowed_in(function.body, inside)
-    return any(each.value is not None and is_part(each.value, own) for each in _returns(function.body))
+    return any(each.value is not None and is_part(each.value, own) for each in returns_of(function.body))
 
 
-def _returns(statements: list[ast.stmt]) -> Iterator[ast.Return]:
+def returns_of(statements: list[ast.stmt]) -> Iterator[ast.Return]:
+    """What a function returns, without those in it."""
     waiting: list[ast.AST] = list(statements)
     while waiting:
         each = waiting.pop()

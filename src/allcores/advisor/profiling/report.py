@@ -31,6 +31,11 @@ SCHEMA = 1
 LEAST_SAMPLES = 20
 _MOST_SHOWN = 5
 _LINES_SHOWN = 6
+#: types whose objects may be changed after a loop that keeps them: copies would not be
+_CHANGEABLE = frozenset(
+    {"list", "dict", "set", "bytearray", "ndarray", "DataFrame", "Series", "array", "deque", "defaultdict", "Counter",
+     "OrderedDict", "SimpleNamespace", "Element"}
+)  # fmt: skip
 _WORK = {
     "held": "holds the GIL (Python code)",
     "held in C": "holds the GIL in C code",
@@ -50,6 +55,7 @@ class Report:
     occupations: list[Occupation] = field(default_factory=list)
     sources: dict[str, sites.SourceFile] = field(default_factory=dict)
     samples: int = 0
+    values: attribution.Values | None = None
 
     @property
     def verdict(self) -> str:
@@ -69,7 +75,7 @@ def make(finished: Finished, cores: int) -> Report:
     files = {place.code.file for stack in root.stacks for place in stack.places if place.code.user}
     report.sources = sites.read_sources(files)
     times = attribution.attribute(root, report.sources)
-    values = attribution.Values(root)
+    report.values = values = attribution.Values(root)
     counts = iterations.count(times, values)
     program = _program_seconds(root, finished)
     found = []
@@ -172,13 +178,21 @@ def changed(report: Report, candidate: Candidate) -> rewrite.Rewrite | None:
         pattern=candidate.pattern,
         workers=workers,
         values=item is None or _is_value(item[0]),
+        kind=lambda name: _kind(report, candidate, name),
     )
 
 
 def _is_value(kind: str) -> bool:
-    """Whether objects of a type are as good as their copies: of Python's own types, and arrays."""
-    module = kind.partition(".")[0] if "." in kind else "builtins"
-    return module in sys.stdlib_module_names or module in ("builtins", "numpy", "pandas")
+    """Whether objects of a type are as good as their copies: none of the program's, and none that can be changed."""
+    module, _, name = kind.rpartition(".")
+    known = not module or module.partition(".")[0] in (*sys.stdlib_module_names, "numpy", "pandas")
+    return known and name not in _CHANGEABLE
+
+
+def _kind(report: Report, candidate: Candidate, name: str) -> tuple[str, str | None] | None:
+    """What was seen of a name: its type, and that of an item of it."""
+    fact = report.values.fact(candidate.site, name) if report.values is not None else None
+    return None if fact is None else (fact[0], fact[2][0] if fact[2] is not None else None)
 
 
 def _occupation_json(each: Occupation) -> dict[str, Any]:

@@ -11,18 +11,22 @@ import ast
 import difflib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from allcores.advisor.profiling import loops
 from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
 from allcores.advisor.profiling.independence import Verdict
-from allcores.advisor.profiling.libraries import MUTATORS
+from allcores.advisor.profiling.libraries import MUTATORS, called_name
 from allcores.advisor.profiling.names import root_of, stored_in
+from allcores.advisor.profiling.results import Copies
 from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
 
 #: calls that may end before they have taken all items: as a map they would all be computed
 _SHORT = frozenset({"any", "all", "next", "islice", "takewhile", "zip", "iter"})
+#: functions that take all that they are given
+_WHOLE = frozenset({"sum", "list", "tuple", "set", "frozenset", "dict", "sorted", "max", "min", "join", "fsum",
+                    "Counter", "array", "extend", "update", "fromkeys", "mean", "median", "prod"})  # fmt: skip
 #: methods whose result calls a function for each group or window
 _GROUPED = frozenset({"groupby", "rolling", "resample", "expanding", "ewm"})
 #: parts that a frame is cut into, for each core
@@ -43,7 +47,14 @@ class Rewrite:
 
 
 def rewrite(
-    site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, workers: int, values: bool = True
+    site: Site,
+    verdict: Verdict,
+    source: SourceFile,
+    *,
+    pattern: str,
+    workers: int,
+    values: bool = True,
+    kind: Callable[[str], tuple[str, str | None] | None] = lambda name: None,
 ) -> Rewrite | None:
     """The file with this site as a map; None if that cannot be written so that it does the same.
 
@@ -55,13 +66,16 @@ def rewrite(
         workers: Of threads: how many.
         values: Items are as good as their copies. Objects of the program's classes may not be: what a worker gives
             back of them is another object.
+        kind: What was seen of a name: its type, and that of an item of it; None for what was not seen.
     """
     if not verdict.independent or pattern not in ("processes", "threads"):
         return None
     if not values and pattern == "processes" and _keeps_items(site, verdict):
         return None
+    if any(_looks_at_function(each) for each in ast.walk(site.node)):
+        return None
     try:
-        edits = _edits(site, verdict, source, workers)
+        edits = _edits(site, verdict, Copies(source, pattern == "threads", kind), workers)
         if edits is None:
             return None
         text = applied(source.text, [*edits, *_imports(source, pattern, workers)])
@@ -71,6 +85,13 @@ def rewrite(
     name = os.path.relpath(source.path)
     lines = difflib.unified_diff(lines_in(source.text), lines_in(text), f"a/{name}", f"b/{name}")
     return Rewrite(text, "".join(_as_in_file(line, source.newline) for line in lines))
+
+
+def _looks_at_function(node: ast.AST) -> bool:
+    """Whether it means something else in another function, as `super()` does."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        return node.func.id in ("super", "locals", "vars", "dir")
+    return isinstance(node, ast.Name) and node.id == "__class__"
 
 
 def _as_in_file(line: str, newline: str) -> str:
@@ -107,12 +128,12 @@ def _has(node: ast.AST, names: set[str]) -> bool:
     return any(_has(child, names) for child in ast.iter_child_nodes(node))
 
 
-def _edits(site: Site, verdict: Verdict, source: SourceFile, workers: int) -> list[Edit] | None:
+def _edits(site: Site, verdict: Verdict, copies: Copies, workers: int) -> list[Edit] | None:
     if isinstance(site.node, ast.For):
-        return loops.edits(site, site.node, verdict.tail, source)
+        return loops.edits(site, site.node, verdict.tail, copies.source, copies)
     if isinstance(site.node, ast.Call):
-        return _of_map(site.node, source) if site.kind == "map" else _of_apply(site.node, source, workers)
-    return _of_comprehension(site.node, source)
+        return _of_map(site.node, copies) if site.kind == "map" else _of_apply(site.node, copies.source, workers)
+    return _of_comprehension(site.node, copies)
 
 
 def _imports(source: SourceFile, pattern: str, workers: int) -> Iterator[Edit]:
@@ -142,8 +163,8 @@ def _imports(source: SourceFile, pattern: str, workers: int) -> Iterator[Edit]:
         )  # fmt: skip
 
 
-def _of_comprehension(node: Comprehension, source: SourceFile) -> list[Edit] | None:
-    part = node.generators[0]
+def _of_comprehension(node: Comprehension, copies: Copies) -> list[Edit] | None:
+    part, source = node.generators[0], copies.source
     parents = _parents(source.tree)
     above = parents.get(node)
     items = segment(source.text, part.iter)
@@ -153,6 +174,10 @@ def _of_comprehension(node: Comprehension, source: SourceFile) -> list[Edit] | N
         if isinstance(part.target, ast.Tuple) and not target.startswith("("):
             target = f"({target})"  # as an element it needs them
         items = f"[{target} for {target} in {items} if {tests}]"
+    targets = stored_in([part.target])
+    values = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+    if not copies.are_good(values, [], targets):
+        return None
     element: ast.expr | ast.Tuple = node.elt if not isinstance(node, ast.DictComp) else node.value
     if isinstance(node, ast.DictComp):
         body = f"({segment(source.text, node.key)}, {segment(source.text, node.value)})"
@@ -168,8 +193,13 @@ def _of_comprehension(node: Comprehension, source: SourceFile) -> list[Edit] | N
         return None
     call = f"allcores.{method}({function}, {items})"
     if isinstance(node, ast.GeneratorExp):
-        if not isinstance(above, ast.Call) or ast.unparse(above.func).rpartition(".")[2] in _SHORT:
+        if not isinstance(above, ast.Call) or called_name(above) in _SHORT:
             return None
+        if called_name(above) not in _WHOLE:
+            # It takes values one by one, and may end early: there may be no end of them.
+            if part.ifs or method != "map":
+                return None
+            call = f"allcores.imap({function}, {items})"
         call = f"({call})"  # the parentheses of a generator are its own, also where they are those of a call
     elif isinstance(node, ast.SetComp):
         call = f"set({call})"
@@ -184,11 +214,17 @@ def _function(element: ast.expr, body: str, target: str, pair: bool) -> str:
     return alone or f"lambda {target}: {body}"
 
 
-def _of_map(node: ast.Call, source: SourceFile) -> list[Edit] | None:
+def _of_map(node: ast.Call, copies: Copies) -> list[Edit] | None:
+    source = copies.source
     above = _parents(source.tree).get(node)
     if not isinstance(above, ast.Call | ast.For | ast.comprehension) or isinstance(node.args[1], ast.Starred):
         return None  # it may be consumed in part
-    if isinstance(above, ast.Call) and ast.unparse(above.func).rpartition(".")[2] in _SHORT:
+    if isinstance(above, ast.Call) and called_name(above) in _SHORT:
+        return None
+    called = node.args[0]
+    value = called.body if isinstance(called, ast.Lambda) else ast.Call(called, [ast.Name("_", ast.Load())], [])
+    targets = {each.arg for each in called.args.args} if isinstance(called, ast.Lambda) else {"_"}
+    if not copies.are_good([value], [], targets):
         return None
     function, items = segment(source.text, node.args[0]), segment(source.text, node.args[1])
     return [Edit.of(node, f"allcores.imap({function}, {items})")]
