@@ -10,8 +10,10 @@ import ast
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
+from allcores.advisor.profiling.aliases import changed_in_place, others
 from allcores.advisor.profiling.effects import of_called, of_expression, of_statement, reading
 from allcores.advisor.profiling.libraries import changed_by_call, of_first, tells
+from allcores.advisor.profiling.lookahead import of_iterators, of_source
 from allcores.advisor.profiling.names import (
     borrowed_in,
     declared_in,
@@ -72,11 +74,11 @@ def _judged(site: Site, source: SourceFile) -> Verdict:
     if isinstance(site.node, ast.Call):
         called = site.node.args[0]
         return Verdict(tuple(_unique(of_called(called, source, items=site.kind == "map"))))
-    return _judge_comprehension(site.node, source)
+    return _judge_comprehension(site.node, site, source)
 
 
 def _judge_comprehension(
-    node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp, source: SourceFile
+    node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp, site: Site, source: SourceFile
 ) -> Verdict:
     parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
     targets = {each.id for part in node.generators for each in ast.walk(part.target) if isinstance(each, ast.Name)}
@@ -86,8 +88,14 @@ def _judge_comprehension(
     found += [f"it sets `{name}`" for name in sorted(kept & {each.id for each in uses(parts)})]
     if len(node.generators) > 1:
         found.append("it has more than one for")
-    if any(part.is_async for part in node.generators):
+    if any(part.is_async for part in node.generators) or any(isinstance(each, ast.Await) for each in ast.walk(node)):
         found.append("it is asynchronous")
+    changed = {path_of(one) for test in tests for each in ast.walk(test) if isinstance(each, ast.Call)
+               if (one := changed_by_call(each)) is not None}  # fmt: skip
+    reads = {path for part in parts for path in paths_in(part)}
+    found += [f"`{name}` is read and changed" for name in sorted(filter(None, changed)) if meets(name, reads)]
+    found += of_source(node.generators[0].iter, parts, site.owner, source)
+    found += of_iterators(parts, targets, site.owner, source)
     return Verdict(tuple(_unique(found)))
 
 
@@ -101,12 +109,13 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
     stored = stored_in(head)
     own = stored | targets
     tail_changes = set(changed_by(rest))
+    tail_changes |= others(changed_in_place(rest), site.owner, source)
     carried = exposed(node.body, targets) & stored
     found += [f"`{name}` of one iteration is used in the next" for name in sorted(carried)]
     after = (own - carried) & read_after(node, site.owner)
     found += [f"`{name}` is used after the loop" for name in sorted(after)]
-    others = (read_by_functions(node, site.owner) - after) | declared_in(site.owner)
-    found += [f"`{name}` is used by other functions" for name in sorted(own & others)]
+    elsewhere = (read_by_functions(node, site.owner) - after) | declared_in(site.owner)
+    found += [f"`{name}` is used by other functions" for name in sorted(own & elsewhere)]
     reads = {path for statement in head for path in paths_in(statement)} | tail_reads(rest)
     reads |= set(_of_growing(node, rest, targets))
     found += [f"`{name}` is read and changed" for name in sorted(tail_changes) if meets(name, reads)]
@@ -124,6 +133,8 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
                     for each in of_expression(part, local, source, targets=targets, effect=statement)
                     if "prints" not in each
                 ]
+    found += of_source(node.iter, node.body, site.owner, source)
+    found += of_iterators(head, own, site.owner, source)
     notes = ["what it does at the end of an iteration stays in the loop, in order"] if tail else []
     return Verdict(tuple(_unique(found)), tail, tuple(notes))
 
@@ -249,8 +260,12 @@ def _read_by_functions(node: ast.AST, changed: set[str], source: SourceFile) -> 
                 waiting.append(function)
                 own = own_names(function) - {"self"}
                 read = {path for path in paths_in(function) if path.partition(".")[0] not in own}
+                # A method reads by `self` what others call by another name.
+                attributes = {path.partition(".")[2] for path in read if path.startswith("self.")}
                 yield from (
-                    f"`{path}` is changed, and read by `{name}`" for path in sorted(changed) if meets(path, read)
+                    f"`{path}` is changed, and read by `{name}`"
+                    for path in sorted(changed)
+                    if meets(path, read) or (function in source.methods and path.partition(".")[2] in attributes)
                 )
 
 

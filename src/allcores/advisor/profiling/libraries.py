@@ -57,7 +57,7 @@ RANDOM = frozenset(
 )  # fmt: skip
 RANDOM_MODULES = ("random", "numpy.random")
 #: of those, what draws nothing: generators of their own
-_OWN_GENERATORS = frozenset(
+OWN_GENERATORS = frozenset(
     {"Random", "SystemRandom", "default_rng", "RandomState", "Generator", "SeedSequence", "PCG64"}
 )
 DRAWS = "it draws from one stream of random numbers, whose order would change"
@@ -83,7 +83,7 @@ def effect_of_module(name: str) -> str | None:
         return f"it calls {name}, which concerns the whole process"
     if name in _FRAMES:
         return "it looks at the functions that call it"
-    if module in RANDOM_MODULES and last not in _OWN_GENERATORS:
+    if module in RANDOM_MODULES and last not in OWN_GENERATORS:
         return DRAWS
     if module in ("pprint", "traceback", "click", "typer", "rich") and last in EFFECTS:
         return f"it {EFFECTS[last]}"

@@ -50,8 +50,9 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile, copies: Copi
     function = unused_name(source.tree, f"{_stem(site)}_item")
     simple = isinstance(node.target, ast.Name)
     item = node.target.id if isinstance(node.target, ast.Name) else unused_name(source.tree, "item")
-    indent = " " * node.col_offset
-    inner = _indent_of(node, source) or indent + "    "
+    indent = _blanks_of(node, source)
+    inner = _indent_of(node, source) or indent + ("\t" if "\t" in indent else "    ")
+    deeper = inner + inner.removeprefix(indent)
     lines = [f"{indent}def {function}({item}):"]
     if not simple:
         lines.append(f"{inner}{segment(source.text, node.target)} = {item}")
@@ -69,7 +70,7 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile, copies: Copi
     call = f"allcores.imap({function}, {_items(node.iter, source)})"
     lines += ["", f"{indent}for {unpacked} in {call}:"]
     if skips:
-        lines += [f"{inner}if {value} is None:", f"{inner}    continue"]
+        lines += [f"{inner}if {value} is None:", f"{deeper}continue"]
         if results:
             lines.append(f"{inner}{packed}{',' if len(results) == 1 else ''} = {value}")
     lines += _verbatim(rest, source, inner, lifted.edits) if rest else [f"{inner}pass"]
@@ -102,12 +103,12 @@ def _short(
     site: Site, node: ast.For, rest: list[ast.stmt], lifted: _Lifted, called: str, source: SourceFile
 ) -> list[str]:
     """The loop over the values of that function; one that only gathers them in a list is no loop any more."""
-    indent = " " * node.col_offset
+    indent = _blanks_of(node, source)
     call = f"allcores.imap({called}, {_items(node.iter, source)})"
     gathered = _gathered(site, rest, lifted.parts[0])
     if gathered is not None:
         return [f"{indent}{gathered}.extend({call})"]
-    inner = _indent_of(node, source) or indent + "    "
+    inner = _indent_of(node, source) or indent + ("\t" if "\t" in indent else "    ")
     return [f"{indent}for {lifted.names[0]} in {call}:", *_verbatim(rest, source, inner, lifted.edits)]
 
 
@@ -269,7 +270,8 @@ def _text_of(first: ast.stmt, last: ast.stmt, source: SourceFile) -> str:
     if _is_followed(last, source):
         end = end.encode()[: last.end_col_offset].decode() + "\n"
     data = "".join([*lines, end]).encode()
-    return (b" " * first.col_offset + data[first.col_offset :]).decode()
+    before = data[: first.col_offset] if not data[: first.col_offset].strip() else b" " * first.col_offset
+    return (before + data[first.col_offset :]).decode()
 
 
 def _is_followed(last: ast.stmt, source: SourceFile) -> bool:
@@ -295,9 +297,14 @@ def _verbatim(statements: list[ast.stmt], source: SourceFile, inner: str, change
 def _indent_of(node: ast.For, source: SourceFile) -> str:
     """The indentation of a body that stands on lines of its own."""
     first = node.body[0]
-    line = lines_in(source.text)[first.lineno - 1]
-    blank = line[: len(line) - len(line.lstrip())]
-    return blank if len(blank) == first.col_offset else ""
+    blanks = _blanks_of(first, source)
+    return blanks if first.lineno > node.lineno and len(blanks) == first.col_offset else ""
+
+
+def _blanks_of(statement: ast.stmt, source: SourceFile) -> str:
+    """What a statement is indented by: blanks, tabs or both."""
+    line = lines_in(source.text)[statement.lineno - 1]
+    return line[: len(line) - len(line.lstrip(" \t\f"))]
 
 
 def _continues(statement: ast.stmt) -> list[ast.Continue]:

@@ -196,21 +196,55 @@ def declared_in(owner: ast.AST) -> set[str]:
 
 def read_after(loop: ast.For, owner: ast.AST) -> set[str]:
     """Names whose value from a loop may be read after it: in its function, or in the next turn of a loop around it."""
-    end = loop.end_lineno or loop.lineno
     found: set[str] = set()
-    stored: set[str] = set()
-    after = [each for each in uses(ast.iter_child_nodes(owner)) if each.lineno > end]
-    for use in sorted(after, key=lambda each: (each.lineno, isinstance(each.ctx, ast.Store), each.col_offset)):
-        if isinstance(use.ctx, ast.Store):
-            stored.add(use.id)
-        elif use.id not in stored:
-            found.add(use.id)
-    for outer in ast.walk(owner):
-        around = isinstance(outer, ast.For | ast.While) and outer is not loop and outer.lineno <= loop.lineno
-        if isinstance(outer, ast.For | ast.While) and around and (outer.end_lineno or 0) >= end:
-            targets = stored_in([outer.target]) if isinstance(outer, ast.For) else set()
-            found |= exposed(outer.body, targets)
+    way = _way_to(loop, owner)
+    defined: set[str] = set()
+    for outer, inner in zip(reversed(way[:-1]), reversed(way[1:]), strict=True):
+        if isinstance(outer, ast.For | ast.AsyncFor | ast.While):
+            targets = stored_in([outer.target]) if isinstance(outer, ast.For | ast.AsyncFor) else set()
+            if isinstance(outer, ast.While):
+                found |= set(_reads(outer.test))
+            _follow(outer.body, set(targets), found)
+            defined = set()  # it may end there, without what comes after in the same turn
+        for block in _blocks_after(outer, inner):
+            after = _follow(block, set(defined), found)
+            if isinstance(outer, ast.If | ast.With):
+                defined = after or set()  # there is one such block, and what comes after it runs after it
     return found
+
+
+def _way_to(node: ast.AST, owner: ast.AST) -> list[ast.AST]:
+    """Statements from a function, or module, to one in it."""
+    for child in ast.iter_child_nodes(owner):
+        if child is node:
+            return [owner, node]
+        if isinstance(child, ast.expr):
+            continue
+        way = _way_to(node, child)
+        if way:
+            return [owner, *way]
+    return []
+
+
+def _rest(outer: ast.AST, inner: ast.AST) -> list[ast.stmt]:
+    """The statements behind one in the block that it is in."""
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+        block = getattr(outer, name, [])
+        if isinstance(block, list) and inner in block:
+            return block[block.index(inner) + 1 :] if name not in ("handlers", "cases") else []
+    return []
+
+
+def _blocks_after(outer: ast.AST, inner: ast.AST) -> Iterator[list[ast.stmt]]:
+    """The blocks of a statement that may run after a part of it."""
+    yield _rest(outer, inner)
+    if isinstance(outer, ast.Try):
+        if inner in outer.body:
+            yield from (handler.body for handler in outer.handlers)
+            yield outer.orelse
+        yield outer.finalbody
+    elif isinstance(outer, ast.For | ast.AsyncFor | ast.While) and inner in outer.body:
+        yield outer.orelse
 
 
 def read_by_functions(loop: ast.For, owner: ast.AST) -> set[str]:

@@ -10,7 +10,7 @@ from typing import TypeGuard
 from allcores.advisor.profiling.libraries import called_name
 from allcores.advisor.profiling.names import borrowed_in, is_part, root_of, stored_in, uses
 from allcores.advisor.profiling.parts import returns_of, returns_part
-from allcores.advisor.profiling.sites import SourceFile
+from allcores.advisor.profiling.sites import SourceFile, name_of
 
 #: methods and functions whose results do not pickle
 _VIEWS = frozenset({"keys", "values", "items"})
@@ -78,9 +78,15 @@ class Copies:
                 return True
         return False
 
+    def _is_enum(self, name: str) -> bool:
+        bases = [name_of(base) or "" for each in self.source.definitions.classes.get(name, ()) for base in each.bases]
+        return any("Enum" in each or "Flag" in each for each in bases)
+
     def _is_value(self, part: ast.expr, body: Sequence[ast.stmt]) -> bool:
         """Whether a part of something is known to be a number, a text or the like."""
         root = root_of(part) or ""
+        if root in self.source.modules or (isinstance(part, ast.Attribute) and self._is_enum(root)):
+            return True
         seen = self.kind(root)
         if seen is not None:
             kind = seen[0] if isinstance(part, ast.Name) else seen[1]
