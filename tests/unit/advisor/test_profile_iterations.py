@@ -168,7 +168,7 @@ def test_what_iterations_use_has_to_be_pickled(
     code = Code(str(path), 2, "main", True)
     site = next(each for each in source.sites() if each.holds(line, None))
     looks: Any = SimpleNamespace(observations={code: [Observation(line, 1.0, {name: (kind, -1, None)})]})
-    found_in = captured.unpicklable(site, judge(site, source), Values(looks))
+    found_in = captured.unpicklable(site, judge(site, source), Values(looks), source)
     assert found_in == expected
     iterations = Iterations(100.0, 1.0, "")
     one = candidate(

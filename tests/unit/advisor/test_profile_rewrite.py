@@ -167,6 +167,8 @@ def test_a_frame_is_cut_where_each_row_is_by_itself(
         ("d = {}\nfor x in xs:  # here\n    d[x.name] = f(x)", False),
         ("out = []\nfor x in xs:  # here\n    y = f(x)\n    out.append(y)", False),
         ("{x.name: f(x) for x in xs}  # here", False),
+        ("d = {}\nfor i, x in enumerate(xs):  # here\n    d[i] = f(x)", False),
+        ("d = {}\nfor i, x in enumerate(xs):  # here\n    d[x] = f(x)", True),
         ("[f(x) for x in xs]  # here", False),
     ],
 )

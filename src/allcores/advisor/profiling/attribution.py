@@ -133,6 +133,22 @@ class Values:
         facts = [look.facts[name] for look in self.near(site) if name in look.facts]
         return max(facts, key=lambda fact: fact[1]) if facts else None
 
+    def fact_in(self, file: str, function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Fact | None:
+        """The largest that was seen of a name in a function."""
+        first = min([function.lineno, *(each.lineno for each in function.decorator_list)])
+        found = [
+            look.facts[name]
+            for code, looks in self._all.items()
+            if code.file == file and code.first_line == first
+            for look in looks
+            if name in look.facts
+        ]
+        return max(found, key=lambda fact: fact[1]) if found else None
+
+    def attributes(self, site: Site, name: str) -> dict[str, Fact]:
+        """What was seen of the attributes of what a name stands for."""
+        return {key: fact for look in self.near(site) for key, fact in look.facts.items() if key.startswith(f"{name}.")}
+
     def own(self, site: Site) -> list[Observation]:
         """Looks at the frame of a comprehension itself, where it has one."""
         return [

@@ -7,31 +7,76 @@ import ast
 from allcores.advisor.profiling.attribution import Values
 from allcores.advisor.profiling.facts import UNPICKLABLE
 from allcores.advisor.profiling.independence import Verdict
-from allcores.advisor.profiling.names import stored_in, uses
-from allcores.advisor.profiling.sites import Site
+from allcores.advisor.profiling.libraries import called_name
+from allcores.advisor.profiling.names import own_names, stored_in, uses
+from allcores.advisor.profiling.records import Fact
+from allcores.advisor.profiling.sites import Site, SourceFile
+
+#: functions of the program that an iteration calls, and that these call, at most
+_MOST_FUNCTIONS = 50
 
 
-def unpicklable(site: Site, verdict: Verdict, values: Values) -> tuple[str, str] | None:
+def unpicklable(site: Site, verdict: Verdict, values: Values, source: SourceFile) -> tuple[str, str] | None:
     """A name that iterations use in a worker, and the type of what it stood for, which does not pickle; None."""
-    for name in sorted(_used(site, verdict)):
+    parts = _parts(site, verdict)
+    for name in sorted(_used(site, parts)):
         fact = values.fact(site, name)
-        # A module travels by its name.
-        if fact is not None and fact[0] != "module" and {fact[0], f"builtins.{fact[0]}"} & UNPICKLABLE:
+        if fact is not None and _is_unpicklable(fact):
             return name, fact[0]
+        for path, inner in sorted(values.attributes(site, name).items()):
+            if _is_unpicklable(inner):
+                return path, inner[0]
+    for function in _functions(parts, source):
+        for name in sorted({each.id for each in uses(function.body)} - own_names(function)):
+            fact = values.fact_in(source.path, function, name)
+            if fact is not None and _is_unpicklable(fact):
+                return name, fact[0]
     return None
 
 
-def _used(site: Site, verdict: Verdict) -> set[str]:
-    """Names of what is outside that the part of an iteration uses which would be a worker's."""
+def _is_unpicklable(fact: Fact) -> bool:
+    # A module travels by its name.
+    return fact[0] != "module" and bool({fact[0], f"builtins.{fact[0]}"} & UNPICKLABLE)
+
+
+def _parts(site: Site, verdict: Verdict) -> list[ast.AST]:
+    """What would be a worker's of an iteration, with what the statements that stay compute for their changes."""
     node = site.node
-    parts: list[ast.AST] = []
+    if isinstance(node, ast.For):
+        rest = node.body[len(node.body) - verdict.tail :]
+        inside = [each for statement in rest for each in ast.walk(statement)]
+        effects = {each.value for each in inside if isinstance(each, ast.Expr)}
+        computed: list[ast.AST] = [each for each in inside if isinstance(each, ast.Call) and each not in effects]
+        return [*node.body[: len(node.body) - verdict.tail], *computed]
+    if isinstance(node, ast.Call):
+        return [node.args[0]]
+    return [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+
+
+def _used(site: Site, parts: list[ast.AST]) -> set[str]:
+    """Names of what is outside that these parts use."""
+    node = site.node
     own: set[str] = set()
     if isinstance(node, ast.For):
-        parts = list(node.body[: len(node.body) - verdict.tail])
         own = stored_in([node.target, *parts])
-    elif isinstance(node, ast.Call):
-        parts = [node.args[0]] if isinstance(node.args[0], ast.Lambda) else []
-    else:
-        parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+    elif not isinstance(node, ast.Call):
         own = stored_in([part.target for part in node.generators])
     return {each.id for each in uses(parts) if isinstance(each.ctx, ast.Load)} - own
+
+
+def _functions(parts: list[ast.AST], source: SourceFile) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of the file that these parts call, and those that these call."""
+    found: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
+    waiting = list(parts)
+    while waiting and len(found) < _MOST_FUNCTIONS:
+        for each in ast.walk(waiting.pop()):
+            if isinstance(each, ast.Call):
+                names = {called_name(each), *(one.id for one in each.args if isinstance(one, ast.Name))}
+            elif isinstance(each, ast.Name):
+                names = {each.id} if each in parts else set()  # the function of a map
+            else:
+                continue
+            fresh = [one for name in names for one in source.functions.get(name, ()) if one not in found]
+            found += fresh
+            waiting += fresh
+    return found

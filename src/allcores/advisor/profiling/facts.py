@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _OPTIMIZED, _VARARGS = 0x1, 0x4
 #: a function that uses one of these may hold the dictionary that a look at its names would change
 _OBSERVERS = frozenset({"locals", "vars", "dir", "eval", "exec", "f_locals", "_getframe"})
+#: modules of types whose objects are not looked into
+_LIBRARIES = frozenset({"builtins", "numpy", "pandas", "functools", "types", "_thread", "threading"})
 _PLAIN = frozenset({int, float, bool, complex, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset, range, str, bytes, bytearray})
 #: types that do not pickle, by module and name
@@ -60,6 +62,7 @@ def values_of(frame: FrameType, most: int) -> dict[str, tuple[object, ...]]:
             value = frame.f_globals[name]
             kind = type(value)
             plain = kind in _CONTAINERS or kind is int or _library(value) in ("numpy", "pandas")
+            plain = plain or _library(value) == "__main__"
             if plain or (kind is not ModuleType and _name_of(kind) in UNPICKLABLE):
                 _add(found, name, value)
     return found
@@ -118,18 +121,31 @@ def _add(found: dict[str, tuple[object, ...]], name: str, value: object) -> None
         return  # of a type whose name or module is made up as it is asked for, say: the samples go on without
     if fact is not None:
         found[name] = fact
-    attributes = getattr(type(value), "__dictoffset__", 0) and name == "self"
-    if attributes:
+    kind = type(value)
+    if type.__dict__["__dictoffset__"].__get__(kind) and _library(value) not in _LIBRARIES:
         try:
             own = object.__getattribute__(value, "__dict__")
         except Exception:
             return
-        if type(own) is dict:
-            for key, each in list(own.items())[:20]:
-                if type(key) is str and type(each) in _CONTAINERS:
-                    inner = fact_of(each)
-                    if inner is not None:
-                        found[f"self.{key}"] = inner
+        says_itself = _says_how_it_pickles(kind)
+        for key, each in list(own.items())[:20] if type(own) is dict else ():
+            if type(key) is not str:
+                continue
+            plain = name == "self" and type(each) in _CONTAINERS
+            if plain or (not says_itself and _name_of(type(each)) in UNPICKLABLE):
+                inner = fact_of(each)
+                if inner is not None:
+                    found[f"{name}.{key}"] = inner
+
+
+def _says_how_it_pickles(kind: type) -> bool:
+    """Whether a class says itself what is pickled of its objects."""
+    return any(
+        name in type.__dict__["__dict__"].__get__(each)
+        for each in type.__dict__["__mro__"].__get__(kind)
+        if each is not object
+        for name in ("__getstate__", "__reduce__", "__reduce_ex__")
+    )
 
 
 def fact_of(value: Any) -> tuple[object, ...] | None:

@@ -82,7 +82,7 @@ def make(finished: Finished, cores: int) -> Report:
     others = program_files.ProgramFiles(report.sources, {code.file for code in root.codes if code.user})
     for time in times:
         verdict = independence.judge(time.site, report.sources[time.site.file], others)
-        needs = captured.unpicklable(time.site, verdict, values)
+        needs = captured.unpicklable(time.site, verdict, values, report.sources[time.site.file])
         found.append(ranking.candidate(time, verdict, counts[time.site], program, cores, needs))
     report.candidates = ranking.rank(found)
     if occupation.is_parallel(finished.processes):

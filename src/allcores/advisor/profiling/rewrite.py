@@ -108,10 +108,19 @@ def _keeps_items(site: Site, verdict: Verdict) -> bool:
         return False
     if isinstance(site.node, ast.For):
         body = site.node.body
-        return any(_has(part, stored_in([site.node.target])) for part in body[len(body) - verdict.tail :])
-    targets = stored_in([part.target for part in site.node.generators])
+        targets = _names_of_items(site.node.target, site.node.iter)
+        return any(_has(part, targets) for part in body[len(body) - verdict.tail :])
+    targets = {name for part in site.node.generators for name in _names_of_items(part.target, part.iter)}
     parts = [site.node.key, site.node.value] if isinstance(site.node, ast.DictComp) else [site.node.elt]
     return any(_has(part, targets) for part in parts)
+
+
+def _names_of_items(target: ast.expr, iterable: ast.expr) -> set[str]:
+    """The names that a loop stores items in: of `enumerate` the second, the first is a number."""
+    is_counted = isinstance(iterable, ast.Call) and called_name(iterable) == "enumerate"
+    if is_counted and isinstance(target, ast.Tuple) and len(target.elts) == 2:
+        return stored_in(target.elts[1:])
+    return stored_in([target])
 
 
 def _has(node: ast.AST, names: set[str]) -> bool:
