@@ -100,6 +100,10 @@ DEPENDENT = {
         "@lru_cache\ndef g(x):\n    return x\nout = [g(x) for x in xs]\nprint(g.cache_info())",
         "how often `g` was found in its cache is asked for",
     ),
+    "a method that a column is given": (
+        "class Sum:\n    def add(self, x):\n        self.n += x\n        return self.n\nout = df['a'].apply(total.add)",
+        "`add` changes `self`",
+    ),
     "a heap": ("for x in xs:\n    heappush(heap, f(x))\n    y = 1", "it changes `heap` (heappush), which is outside"),
     "an array that gets the result": (
         "for x in xs:\n    y = np.dot(x, w, out=buffer)",

@@ -96,6 +96,29 @@ def test_the_diff_gives_back_what_can_be(source: str, part: str, tmp_path: Path)
     assert part in change.text
 
 
+@pytest.mark.parametrize(
+    ("call", "shown"),
+    [
+        ("subprocess.run(['ls', x])", False),
+        ("os.system(x)", False),
+        ("subprocess.run(['ls', x], capture_output=True)", True),
+        ("subprocess.check_call(['ls', x], stdout=target)", True),
+    ],
+)
+def test_processes_that_write_into_the_output_keep_their_order(call: str, shown: bool, tmp_path: Path) -> None:
+    source = f"import os, subprocess\nfor x in xs:  # here\n    y = {call}\n    n += 1"
+    assert (changed(source, tmp_path, pattern="threads") is not None) == shown
+
+
+def test_what_is_logged_in_workers_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text("def g(x):\n    log.info(x)\n    return x\nfor x in xs:\n    y = g(x)\n    out.append(y)\n")
+    file = SourceFile(str(path))
+    (site,) = file.sites()
+    verdict = judge(site, file)
+    assert verdict.independent and verdict.notes[-1] == "what it logs may come in another order"
+
+
 def test_a_number_out_of_a_table_is_as_good_as_its_copy(tmp_path: Path) -> None:
     source = "for x in xs:  # here\n    node = nodes[f(x)]\n    out.append(node)"
     assert changed(source, tmp_path, kinds={"nodes": ("list", "int")}) is not None

@@ -142,6 +142,7 @@ FRAME = HEAD + "import pandas as pd\ndf = pd.DataFrame({'a': xs, 'b': xs})\ndef 
         ("options = {'n': 2}\nprint(df.apply(g, axis=1, **options).tolist())  # here", False),
         ("groups = df.groupby('b')\nprint(groups['a'].apply(len).tolist())  # here", False),
         ("print(df.index.map(f).tolist())  # here", False),
+        ("frames = {'a': df}\nprint(frames['a'].apply(len).tolist())  # here", False),
     ],
 )
 def test_a_frame_is_cut_where_each_row_is_by_itself(

@@ -7,13 +7,10 @@ import ast
 from allcores.advisor.profiling.attribution import Values
 from allcores.advisor.profiling.facts import UNPICKLABLE
 from allcores.advisor.profiling.independence import Verdict
-from allcores.advisor.profiling.libraries import called_name
 from allcores.advisor.profiling.names import own_names, stored_in, uses
+from allcores.advisor.profiling.parts import called_functions
 from allcores.advisor.profiling.records import Fact
 from allcores.advisor.profiling.sites import Site, SourceFile
-
-#: functions of the program that an iteration calls, and that these call, at most
-_MOST_FUNCTIONS = 50
 
 
 def unpicklable(site: Site, verdict: Verdict, values: Values, source: SourceFile) -> tuple[str, str] | None:
@@ -26,7 +23,7 @@ def unpicklable(site: Site, verdict: Verdict, values: Values, source: SourceFile
         for path, inner in sorted(values.attributes(site, name).items()):
             if _is_unpicklable(inner):
                 return path, inner[0]
-    for function in _functions(parts, source):
+    for function in called_functions(parts, source):
         for name in sorted({each.id for each in uses(function.body)} - own_names(function)):
             fact = values.fact_in(source.path, function, name)
             if fact is not None and _is_unpicklable(fact):
@@ -62,21 +59,3 @@ def _used(site: Site, parts: list[ast.AST]) -> set[str]:
     elif not isinstance(node, ast.Call):
         own = stored_in([part.target for part in node.generators])
     return {each.id for each in uses(parts) if isinstance(each.ctx, ast.Load)} - own
-
-
-def _functions(parts: list[ast.AST], source: SourceFile) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The functions of the file that these parts call, and those that these call."""
-    found: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
-    waiting = list(parts)
-    while waiting and len(found) < _MOST_FUNCTIONS:
-        for each in ast.walk(waiting.pop()):
-            if isinstance(each, ast.Call):
-                names = {called_name(each), *(one.id for one in each.args if isinstance(one, ast.Name))}
-            elif isinstance(each, ast.Name):
-                names = {each.id} if each in parts else set()  # the function of a map
-            else:
-                continue
-            fresh = [one for name in names for one in source.functions.get(name, ()) if one not in found]
-            found += fresh
-            waiting += fresh
-    return found

@@ -162,7 +162,7 @@ def of_called(
     if isinstance(called, ast.Lambda):
         own = {each.arg for each in called.args.args}
         yield from of_expression(called.body, own, source, targets=own if items else frozenset())
-    elif isinstance(called, ast.Attribute) and items:
+    elif isinstance(called, ast.Attribute) and (items or call is None):
         for method in source.functions.get(called.attr, ()):
             if method in source.methods:
                 yield from _of_function(method, source, None, set(), is_method=True, shared=True, items=True)

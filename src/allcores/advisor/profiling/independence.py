@@ -7,12 +7,12 @@ counts as free of effects unless its name says otherwise. So "independent" means
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from allcores.advisor.profiling.aliases import changed_in_place, others
 from allcores.advisor.profiling.effects import of_called, of_expression, of_statement, reading
-from allcores.advisor.profiling.libraries import changed_by_call, of_first, tells
+from allcores.advisor.profiling.libraries import TELLING, changed_by_call, of_first, starts_writer, tells
 from allcores.advisor.profiling.lookahead import of_iterators, of_source
 from allcores.advisor.profiling.names import (
     borrowed_in,
@@ -27,7 +27,7 @@ from allcores.advisor.profiling.names import (
     stored_in,
     uses,
 )
-from allcores.advisor.profiling.parts import returns_part
+from allcores.advisor.profiling.parts import called_functions, returns_part
 from allcores.advisor.profiling.program_files import ProgramFiles
 from allcores.advisor.profiling.sites import Site, SourceFile
 
@@ -40,12 +40,14 @@ class Verdict:
     """What stands in the way of doing iterations in any order.
 
     `tail` is the number of statements at the end of a for loop's body that have effects and stay where they are, in
-    order. `reasons` is empty if the rest is independent; `notes` say what the reader should know.
+    order. `reasons` is empty if the rest is independent; `notes` say what the reader should know. It
+    `writes` if it starts processes that may write into the program's output.
     """
 
     reasons: tuple[str, ...]
     tail: int = 0
     notes: tuple[str, ...] = ()
+    writes: bool = False
 
     @property
     def independent(self) -> bool:
@@ -73,7 +75,7 @@ def _judged(site: Site, source: SourceFile) -> Verdict:
         return _judge_loop(site.node, site, source)
     if isinstance(site.node, ast.Call):
         called = site.node.args[0]
-        return Verdict(tuple(_unique(of_called(called, source, items=site.kind == "map"))))
+        return _verdict(list(of_called(called, source, items=site.kind == "map")), [called], source)
     return _judge_comprehension(site.node, site, source)
 
 
@@ -96,7 +98,7 @@ def _judge_comprehension(
     found += [f"`{name}` is read and changed" for name in sorted(filter(None, changed)) if meets(name, reads)]
     found += of_source(node.generators[0].iter, parts, site.owner, source)
     found += of_iterators(parts, targets, site.owner, source)
-    return Verdict(tuple(_unique(found)))
+    return _verdict(found, parts, source)
 
 
 def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
@@ -136,7 +138,28 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
     found += of_source(node.iter, node.body, site.owner, source)
     found += of_iterators(head, own, site.owner, source)
     notes = ["what it does at the end of an iteration stays in the loop, in order"] if tail else []
-    return Verdict(tuple(_unique(found)), tail, tuple(notes))
+    parts = [*head, *(each for statement in rest for each in _computed(statement))]
+    return _verdict(found, parts, source, tail, notes)
+
+
+def _verdict(
+    found: list[str], parts: Sequence[ast.AST], source: SourceFile, tail: int = 0, notes: Sequence[str] = ()
+) -> Verdict:
+    """With notes of what workers would write in the order in which they come to it."""
+    nodes = [each for part in [*parts, *called_functions(parts, source)] for each in ast.walk(part)]
+    calls = [each for each in nodes if isinstance(each, ast.Call)]
+    writes = any(starts_writer(each, source.full_name(each.func)) for each in calls)
+    more = ["what the processes that it starts write may come in another order"] if writes else []
+    if any(isinstance(each.func, ast.Attribute) and each.func.attr in TELLING for each in calls):
+        more.append("what it logs may come in another order")
+    return Verdict(tuple(_unique(found)), tail, (*notes, *more), writes)
+
+
+def _computed(statement: ast.stmt) -> list[ast.expr]:
+    """What a statement of a tail computes, besides the change that it is there for."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        return [*statement.value.args, *(each.value for each in statement.value.keywords)]
+    return [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.expr)]
 
 
 def tail_length(body: list[ast.stmt], targets: Set[str]) -> int:

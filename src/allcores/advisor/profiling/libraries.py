@@ -116,6 +116,15 @@ def tells(call: ast.Call) -> bool:
     return EFFECTS.get(name) == "prints" or (isinstance(call.func, ast.Attribute) and name in TELLING)
 
 
+def starts_writer(call: ast.Call, name: str) -> bool:
+    """Whether a call, by its full name, starts a process that has the program's standard output."""
+    if name in ("os.system", "os.spawnv", "os.spawnvp", "os.posix_spawn", "subprocess.call", "subprocess.check_call"):
+        return not any(word.arg in ("stdout", None) for word in call.keywords)
+    if name not in ("subprocess.run", "subprocess.Popen"):
+        return False
+    return not any(word.arg in ("stdout", "capture_output", None) for word in call.keywords)
+
+
 def may_append(call: ast.Call) -> bool:
     """Whether a call opens a file at whose end it writes."""
     modes = [*call.args[:2], *(word.value for word in call.keywords if word.arg == "mode")]

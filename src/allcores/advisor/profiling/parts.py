@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
+from allcores.advisor.profiling.libraries import called_name
 from allcores.advisor.profiling.names import borrowed_in, gives_part, is_part, root_of, stored_in
 from allcores.advisor.profiling.sites import SourceFile
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
+#: functions of the program that an iteration calls, and that these call, at most
+_MOST_FUNCTIONS = 50
 #: built-in functions that give names and what they stand for
 _NAMES = frozenset({"globals", "locals", "vars"})
 
@@ -95,4 +98,22 @@ def given_from_outside(parameters: list[str], named: list[str], call: ast.Call, 
             found |= {*parameters, *named}
         elif is_outside(word.value):
             found.add(word.arg)
+    return found
+
+
+def called_functions(parts: Sequence[ast.AST], source: SourceFile) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of the file that these parts call, and those that these call."""
+    found: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
+    waiting = list(parts)
+    while waiting and len(found) < _MOST_FUNCTIONS:
+        for each in ast.walk(waiting.pop()):
+            if isinstance(each, ast.Call):
+                names = {called_name(each), *(one.id for one in each.args if isinstance(one, ast.Name))}
+            elif isinstance(each, ast.Name):
+                names = {each.id} if each in parts else set()  # the function of a map
+            else:
+                continue
+            fresh = [one for name in names for one in source.functions.get(name, ()) if one not in found]
+            found += fresh
+            waiting += fresh
     return found

@@ -68,7 +68,7 @@ def rewrite(
             back of them is another object.
         kind: What was seen of a name: its type, and that of an item of it; None for what was not seen.
     """
-    if not verdict.independent or pattern not in ("processes", "threads"):
+    if not verdict.independent or verdict.writes or pattern not in ("processes", "threads"):
         return None
     if not values and pattern == "processes" and _keeps_items(site, verdict):
         return None
@@ -141,7 +141,7 @@ def _edits(site: Site, verdict: Verdict, copies: Copies, workers: int) -> list[E
     if isinstance(site.node, ast.For):
         return loops.edits(site, site.node, verdict.tail, copies.source, copies)
     if isinstance(site.node, ast.Call):
-        return _of_map(site.node, copies) if site.kind == "map" else _of_apply(site.node, copies.source, workers)
+        return _of_map(site.node, copies) if site.kind == "map" else _of_apply(site.node, copies, workers)
     return _of_comprehension(site.node, copies)
 
 
@@ -239,8 +239,12 @@ def _of_map(node: ast.Call, copies: Copies) -> list[Edit] | None:
     return [Edit.of(node, f"allcores.imap({function}, {items})")]
 
 
-def _of_apply(node: ast.Call, source: SourceFile, workers: int) -> list[Edit] | None:
+def _of_apply(node: ast.Call, copies: Copies, workers: int) -> list[Edit] | None:
     assert isinstance(node.func, ast.Attribute)
+    source = copies.source
+    seen = copies.kind(root_of(node.func.value) or "")
+    if isinstance(node.func.value, ast.Subscript) and seen is not None and seen[0] == "dict":
+        return None  # `frames["a"]` is a frame
     frame = node.func.value
     pandas = next(
         (
@@ -284,7 +288,8 @@ def _is_column(frame: ast.expr, source: SourceFile) -> bool:
         target
         for each in ast.walk(source.tree)
         if isinstance(each, ast.Assign)
-        if any(isinstance(part, ast.Attribute) and part.attr in _GROUPED for part in ast.walk(each.value))
+        if isinstance(each.value, ast.Dict | ast.DictComp)  # of frames
+        or any(isinstance(part, ast.Attribute) and part.attr in _GROUPED for part in ast.walk(each.value))
         for target in stored_in(each.targets)
     }
     return root_of(frame) not in grouped
