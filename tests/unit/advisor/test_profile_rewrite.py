@@ -49,7 +49,14 @@ def output(source: str, monkeypatch: pytest.MonkeyPatch) -> str:
     stand_in = types.ModuleType("allcores")
     for name, value in {"map": run, "imap": run, "starmap": star, "configure": lambda **options: None}.items():
         setattr(stand_in, name, value)
-    monkeypatch.setitem(sys.modules, "allcores", stand_in)
+
+    def apply(frame: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append("apply")
+        return frame.apply(*arguments, **options)
+
+    stand_in.adapters = types.SimpleNamespace(pandas=types.SimpleNamespace(apply=apply))  # type: ignore[attr-defined]
+    for module in ("allcores", "allcores.adapters", "allcores.adapters.pandas"):
+        monkeypatch.setitem(sys.modules, module, stand_in)
     written = io.StringIO()
     with contextlib.redirect_stdout(written):
         exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
@@ -142,19 +149,26 @@ FRAME = HEAD + "import pandas as pd\ndf = pd.DataFrame({'a': xs, 'b': xs})\ndef 
         ("options = {'n': 2}\nprint(df.apply(g, axis=1, **options).tolist())  # here", False),
         ("groups = df.groupby('b')\nprint(groups['a'].apply(len).tolist())  # here", False),
         ("print(df.index.map(f).tolist())  # here", False),
+        ("print(df['a'].map(f).tolist())  # here", False),
+        ("print(df.apply(g, 1).tolist())  # here", False),
+        ("print(df['a'].apply(lambda x: None if x < 3 else x))  # here", True),
         ("frames = {'a': df}\nprint(frames['a'].apply(len).tolist())  # here", False),
     ],
 )
 def test_a_frame_is_cut_where_each_row_is_by_itself(
     source: str, calls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A column or rows, of an empty frame as well; not where a function gets whole columns or groups."""
+    """A column or rows, of an empty frame as well; not where a function gets whole columns or groups.
+
+    What it makes of them is for the adapter to join as pandas does: types of parts (`None`, `None`, 3) may differ.
+    """
     pytest.importorskip("pandas")
     program = f"{FRAME}{source}\n"
     change = changed(program, tmp_path)
     assert (change is not None) == calls
     if change is not None:
         assert output(change.text, monkeypatch) == output(program, monkeypatch)
+        assert "allcores.adapters.pandas.apply(" in change.text and "import allcores.adapters.pandas\n" in change.text
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from allcores.advisor.profiling import loops
-from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
+from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment
 from allcores.advisor.profiling.independence import Verdict
 from allcores.advisor.profiling.libraries import MUTATORS, called_name
 from allcores.advisor.profiling.names import root_of, stored_in
@@ -29,8 +29,22 @@ _WHOLE = frozenset({"sum", "list", "tuple", "set", "frozenset", "dict", "sorted"
                     "Counter", "array", "extend", "update", "fromkeys", "mean", "median", "prod"})  # fmt: skip
 #: methods whose result calls a function for each group or window
 _GROUPED = frozenset({"groupby", "rolling", "resample", "expanding", "ewm"})
-#: parts that a frame is cut into, for each core
-_PARTS_PER_CORE = 4
+#: what does for frames what their method `apply` does, and options of either that the other has not
+_APPLY = "allcores.adapters.pandas.apply"
+_OPTIONS = frozenset(
+    {
+        "by_row",
+        "convert_dtype",
+        "engine",
+        "engine_kwargs",
+        "pool",
+        "workers",
+        "timeout",
+        "retries",
+        "on_error",
+        "progress",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -75,10 +89,10 @@ def rewrite(
     if any(_looks_at_function(each) for each in ast.walk(site.node)):
         return None
     try:
-        edits = _edits(site, verdict, Copies(source, pattern == "threads", kind), workers)
+        edits = _edits(site, verdict, Copies(source, pattern == "threads", kind))
         if edits is None:
             return None
-        text = applied(source.text, [*edits, *_imports(source, pattern, workers)])
+        text = applied(source.text, [*edits, *_imports(source, pattern, workers, site.kind)])
         compile(text, source.path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -137,19 +151,23 @@ def _has(node: ast.AST, names: set[str]) -> bool:
     return any(_has(child, names) for child in ast.iter_child_nodes(node))
 
 
-def _edits(site: Site, verdict: Verdict, copies: Copies, workers: int) -> list[Edit] | None:
+def _edits(site: Site, verdict: Verdict, copies: Copies) -> list[Edit] | None:
     if isinstance(site.node, ast.For):
         return loops.edits(site, site.node, verdict.tail, copies.source, copies)
     if isinstance(site.node, ast.Call):
-        return _of_map(site.node, copies) if site.kind == "map" else _of_apply(site.node, copies, workers)
+        return _of_map(site.node, copies) if site.kind == "map" else _of_apply(site.node, copies)
     return _of_comprehension(site.node, copies)
 
 
-def _imports(source: SourceFile, pattern: str, workers: int) -> Iterator[Edit]:
-    """`import allcores` before the first import, or statement, that is no docstring and no __future__."""
+def _imports(source: SourceFile, pattern: str, workers: int, kind: str) -> Iterator[Edit]:
+    """`import allcores`, or what is needed of it, before the first import, or statement.
+
+    That is no docstring and no import from __future__.
+    """
     body = source.tree.body
+    module = _APPLY.rpartition(".")[0] if kind == "apply" else "allcores"
     known = any(
-        isinstance(each, ast.Import) and any(name.name == "allcores" and not name.asname for name in each.names)
+        isinstance(each, ast.Import) and any(name.name == module and not name.asname for name in each.names)
         for each in body
     )
     place, blank = 0, ""
@@ -163,7 +181,7 @@ def _imports(source: SourceFile, pattern: str, workers: int) -> Iterator[Edit]:
                 blank = "\n"
             break
     if not known:
-        yield Edit(place, 0, place, 0, f"import allcores\n{blank}")
+        yield Edit(place, 0, place, 0, f"import {module}\n{blank}")
     if pattern == "threads":
         last = max((each.end_lineno or 0 for each in body if isinstance(each, ast.Import | ast.ImportFrom)), default=0)
         yield Edit(
@@ -239,23 +257,13 @@ def _of_map(node: ast.Call, copies: Copies) -> list[Edit] | None:
     return [Edit.of(node, f"allcores.imap({function}, {items})")]
 
 
-def _of_apply(node: ast.Call, copies: Copies, workers: int) -> list[Edit] | None:
+def _of_apply(node: ast.Call, copies: Copies) -> list[Edit] | None:
+    """The call of our `apply`, which returns what that of pandas does: parts that are joined have other types."""
     assert isinstance(node.func, ast.Attribute)
-    source = copies.source
-    seen = copies.kind(root_of(node.func.value) or "")
-    if isinstance(node.func.value, ast.Subscript) and seen is not None and seen[0] == "dict":
+    source, frame = copies.source, node.func.value
+    seen = copies.kind(root_of(frame) or "")
+    if isinstance(frame, ast.Subscript) and seen is not None and seen[0] == "dict":
         return None  # `frames["a"]` is a frame
-    frame = node.func.value
-    pandas = next(
-        (
-            name.asname or name.name
-            for each in ast.walk(source.tree)
-            if isinstance(each, ast.Import)
-            for name in each.names
-            if name.name == "pandas"
-        ),
-        None,
-    )
     plain = all(isinstance(each, ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.Load)
                 for each in ast.walk(frame))  # fmt: skip
     by_row = _is_column(frame, source) or any(
@@ -263,21 +271,14 @@ def _of_apply(node: ast.Call, copies: Copies, workers: int) -> list[Edit] | None
         for word in node.keywords
     )
     index = isinstance(frame, ast.Attribute) and frame.attr in ("index", "columns")
-    if pandas is None or not plain or index or not (by_row or node.func.attr in ("map", "applymap")):
+    if "pandas" not in source.modules.values() or not plain or index or not by_row or node.func.attr != "apply":
         return None  # by columns, by groups, or of what is computed here
-    if any(each.arg is None for each in node.keywords):
+    if len(node.args) != 1 or any(each.arg is None or each.arg in _OPTIONS for each in node.keywords):
         return None  # it may have any option
-    text = segment(source.text, frame)
-    arguments = ", ".join(
-        [segment(source.text, each) for each in node.args]
-        + [f"{each.arg}={segment(source.text, each.value)}" for each in node.keywords if each.arg]
-    )
-    part, start = unused_name(source.tree, "part"), unused_name(source.tree, "start")
-    step = f"max(1, -(-len({text}) // {_PARTS_PER_CORE * workers}))"
-    parts = f"[{text}.iloc[{start}:{start} + {step}] for {start} in range(0, len({text}), {step})] or [{text}]"
-    return [
-        Edit.of(node, f"{pandas}.concat(allcores.map(lambda {part}: {part}.{node.func.attr}({arguments}), {parts}))")
-    ]
+    parts = [frame, *node.args]
+    text = [segment(source.text, each) for each in parts]
+    text += [f"{each.arg}={segment(source.text, each.value)}" for each in node.keywords]
+    return [Edit.of(node, f"{_APPLY}({', '.join(text)})")]
 
 
 def _is_column(frame: ast.expr, source: SourceFile) -> bool:
