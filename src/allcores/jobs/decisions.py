@@ -110,6 +110,8 @@ def death(signal: str | None, exitcode: int | None, peak_memory: int | None, mes
         cause = signal
     elif exitcode is not None:
         cause = f"exit code {exitcode}"
+    elif "its template process was ended" in message:
+        cause = "template ended"
     else:
         cause = "unknown"
     return JobError("WorkerLost", message, stack, cause, peak_memory)

@@ -98,6 +98,7 @@ def test_a_job_that_ends_the_template_of_its_worker_runs_as_often_as_it_is_count
 ) -> None:
     job = running.run("ends_template", {"path": str(tmp_path / "t")})
     assert (job.state, job.crashes, job.attempts) == ("quarantined", 3, 0)
+    assert job.error is not None and job.error.cause == "template ended"
     assert len(lines(tmp_path / "t")) == 3
     assert running.run("add", {"a": 1}).result == 2
 
