@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from allcores.advisor.profiling import effects
 from allcores.advisor.profiling.independence import judge
 from allcores.advisor.profiling.program_files import ProgramFiles
 from allcores.advisor.profiling.sites import SourceFile
@@ -193,3 +194,19 @@ def test_a_class_of_another_file_is_followed(tmp_path: Path) -> None:
     (tmp_path / "items.py").write_text("class Item:\n    n = 0\n    def __init__(self, x):\n        Item.n += 1\n")
     assert "`__init__` changes `Item`" in reasons("from items import Item\nout = [Item(x) for x in xs]", tmp_path)
     assert "`__init__` changes `Item`" in reasons("import items\nout = [items.Item(x) for x in xs]", tmp_path)
+
+
+def test_of_very_many_functions_the_first_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that calls more of them is no candidate: the rest may do anything, and reading all may take minutes."""
+    monkeypatch.setattr(effects, "MOST_FUNCTIONS", 5)
+    source = "".join(f"def g{n}(x):\n    return g{n + 1}(x)\n" for n in range(9)) + "out = [g0(x) for x in xs]"
+    (reason,) = reasons(source, tmp_path)
+    assert reason.endswith("it calls more functions than were read")
+    assert reasons(source.replace("g0(x) for", "g6(x) for"), tmp_path) == ()
+
+
+def test_reasons_are_looked_for_until_there_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "MOST_FUNCTIONS", 5)
+    changes = "".join(f"def g{n}(x):\n    known{n}[x] = g{n + 1}(x)\n" for n in range(9))
+    found = reasons(changes + "out = [g0(x) for x in xs]", tmp_path)
+    assert found == tuple(f"`g{n}` changes `known{n}`" for n in range(4))

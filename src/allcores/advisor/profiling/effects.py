@@ -206,6 +206,10 @@ def _of_aliases(
         )
 
 
+#: functions that are read for one loop, at most: more would take seconds
+MOST_FUNCTIONS = 1_000
+
+
 #: functions that were read, each with its parameters that are outside: they may call each other in any number of ways
 _READ: contextvars.ContextVar[set[tuple[ast.AST, frozenset[str]]]] = contextvars.ContextVar("read")
 
@@ -266,6 +270,9 @@ def _of_function(
     outside |= _kept(function, parameters, None if call is None else len(bound), call)
     key = function, frozenset(outside)
     if key in _READ.get():
+        return
+    if len(_READ.get()) >= MOST_FUNCTIONS:
+        yield "it calls more functions than were read"
         return
     _READ.get().add(key)
     yield from _of_decorators(function, source)

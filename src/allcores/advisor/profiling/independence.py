@@ -33,6 +33,8 @@ from allcores.advisor.profiling.sites import Site, SourceFile
 
 #: functions whose result is another list, say, than what they are given: that may change meanwhile
 _COPIES = frozenset({"list", "sorted", "tuple", "set", "frozenset", "dict", "range", "len"})
+#: so many reasons are said
+_MOST_REASONS = 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def _judged(site: Site, source: SourceFile) -> Verdict:
         return _judge_loop(site.node, site, source)
     if isinstance(site.node, ast.Call):
         called = site.node.args[0]
-        return _verdict(list(of_called(called, source, items=site.kind == "map")), [called], source)
+        return _verdict(_first(of_called(called, source, items=site.kind == "map")), [called], source)
     return _judge_comprehension(site.node, site, source)
 
 
@@ -84,7 +86,7 @@ def _judge_comprehension(
 ) -> Verdict:
     parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
     targets = {each.id for part in node.generators for each in ast.walk(part.target) if isinstance(each, ast.Name)}
-    found = [reason for part in parts for reason in of_expression(part, targets, source, targets=targets)]
+    found = _first(reason for part in parts for reason in of_expression(part, targets, source, targets=targets))
     tests = [test for part in node.generators for test in part.ifs]
     kept = {each.target.id for test in tests for each in ast.walk(test) if isinstance(each, ast.NamedExpr)}
     found += [f"it sets `{name}`" for name in sorted(kept & {each.id for each in uses(parts)})]
@@ -126,7 +128,7 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
     local = own - (borrowed_in(head, frozenset(), returns_part(source)) - targets)
     found += _of_items(head, targets)
     for statement in head:
-        found += of_statement(statement, local, targets, source)
+        found += _first(of_statement(statement, local, targets, source), found)
     for statement in rest:
         for part in ast.iter_child_nodes(statement):
             if isinstance(part, ast.expr):
@@ -323,4 +325,16 @@ def _of_items(head: list[ast.stmt], targets: Set[str]) -> Iterator[str]:
 
 
 def _unique(reasons: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(reasons))[:4]
+    return list(dict.fromkeys(reasons))[:_MOST_REASONS]
+
+
+def _first(reasons: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """The first reasons besides those that are known. More are not looked for: there may be very many calls."""
+    seen = set(known)
+    found: list[str] = []
+    for each in reasons if len(seen) < _MOST_REASONS else ():
+        found.append(each)
+        seen.add(each)
+        if len(seen) >= _MOST_REASONS:
+            break
+    return found
