@@ -58,6 +58,14 @@ DEPENDENT = {
         "rng = np.random.default_rng(1)\nfor x in xs:\n    y = rng.standard_t(x)\n    out.append(y)",
         "it draws from one stream of random numbers",
     ),
+    "a table that numbers its keys": (
+        "known = defaultdict(lambda: len(known))\nout = [f(known[x]) for x in xs]",
+        "`known` gets a value for each new key (defaultdict)",
+    ),
+    "a table that counts its keys": (
+        "known = defaultdict(count().__next__)\nfor x in xs:\n    y = known[x]\n    out.append(f(y))",
+        "`known` gets a value for each new key (defaultdict)",
+    ),
     "another name": ("a = [1] * 9\nb = a\nfor i in xs:\n    y = f(b[i])\n    a[i + 1] = y", "`b` is read and changed"),
     "two names at once": (
         "seen = cache = {}\nfor x in xs:\n    y = f(x, len(cache))\n    seen[x] = y",
@@ -103,6 +111,7 @@ INDEPENDENT = {
     "for x in count:\n    print(f(x))",
     "a list beside an iterator of that name": "def other():\n    rows = iter(xs)\n    return next(rows)\nrows = [1, 2]\n"
     "for x in xs:\n    y = f(x, rows)\n    out.append(y)",
+    "a table of lists": "known = defaultdict(list)\nout = [f(known[x]) for x in xs]",
     "seen once": "[f(x) for x in xs if x not in seen and not seen.add(x)]",
     "a number that had another name": "start = total = 0\nfor x in xs:\n    y = f(x, start)\n    total += y",
     "a copy": "b = list(a)\nfor i in xs:\n    y = f(b[i])\n    a[i] = y",

@@ -66,6 +66,8 @@ def of_iterators(nodes: Sequence[ast.AST], own: Set[str], owner: ast.AST, source
         yield f"it takes items from `{name}`, which has each once"
     if used & _named(owner, source, _is_generator_of_numbers):
         yield DRAWS
+    for name in sorted(used & _named(owner, source, _numbers_its_keys)):
+        yield f"`{name}` gets a value for each new key (defaultdict)"
 
 
 def _named(owner: ast.AST, source: SourceFile, fits: Callable[[ast.expr, SourceFile], bool]) -> set[str]:
@@ -113,3 +115,13 @@ def _is_iterator(value: ast.expr, source: SourceFile) -> bool:
 def _is_generator_of_numbers(value: ast.expr, source: SourceFile) -> bool:
     """Whether it has a stream of random numbers of its own (`default_rng(1)`)."""
     return isinstance(value, ast.Call) and called_name(value) in OWN_GENERATORS - {"SystemRandom", "SeedSequence"}
+
+
+def _numbers_its_keys(value: ast.expr, source: SourceFile) -> bool:
+    """Whether it gives each new key a value that depends on those before (`defaultdict(count().__next__)`)."""
+    if not isinstance(value, ast.Call) or called_name(value) != "defaultdict" or not value.args:
+        return False
+    made = value.args[0].body if isinstance(value.args[0], ast.Lambda) else value.args[0]
+    return isinstance(made, ast.Attribute) or any(
+        isinstance(each, ast.Call) and called_name(each) in ("len", "next") for each in ast.walk(made)
+    )
