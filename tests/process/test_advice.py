@@ -441,7 +441,7 @@ def test_no_measurement_is_begun_that_the_time_is_not_enough_for() -> None:
 
 def test_a_function_that_takes_long_to_be_imported_says_so() -> None:
     """Not that its first item takes long: in a worker, and where the command has imported it."""
-    advice = allcores.advise(advised.ImportedForEver(), range(10), budget=2)
+    advice = allcores.advise(advised.ImportedForEver(), range(10), budget=5)
     assert advice.verdict == "unreliable"
     assert "a worker was not done with importing the function after" in advice.reasons[0]
     told: list[str] = []
