@@ -111,8 +111,11 @@ def wait_at_gate(path: str) -> int:
     return os.getpid()
 
 
-def test_a_node_that_comes_late_has_its_part_of_the_calls_that_wait(tmp_path: Path) -> None:
+def test_a_node_that_comes_late_has_its_part_of_the_calls_that_wait(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Also of those that the other one's worker, which is its only one, has before it."""
+    monkeypatch.setattr(node_table, "ANSWER_NS", 180_000_000_000)
     cluster = LateNodes()
     with Gate(tmp_path / "gate") as gate, Pool(backend="dask", address=cluster) as pool:
         assert pool.map(double, [1]) == [2]
