@@ -162,6 +162,8 @@ def test_behind_uwsgi(tmp_path: Path, warm_jobs: Interpreter) -> None:
     ):
         use(server)
         only_web(server)
+    # Its workers heard the signal by which it ends them: those that do not are killed after a minute.
+    assert "goodbye to uWSGI" in (said := server.log.read_text()) and "NO MERCY" not in said
     check_file(tmp_path / "jobs.sqlite")
 
 

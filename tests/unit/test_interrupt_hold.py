@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from signal import SIGINT, default_int_handler, raise_signal
+from types import ModuleType
 
 import pytest
 from tests.process.interrupting import Interrupting
 from tests.tracing import traced
 
 from allcores import Pipeline, Pool
-from allcores.system import interrupt_hold
+from allcores.system import deferral, interrupt_hold
 from allcores.system.interrupt_hold import InterruptHold
 
 
@@ -241,3 +243,29 @@ def test_ctrl_c_at_any_line_of_a_lifted_part_or_its_ends_is_between_steps() -> N
         assert signal.getsignal(SIGINT) is default_int_handler
         assert steps.count("begun") == steps.count("ended"), at
     assert at > 20
+
+
+@pytest.mark.parametrize("holds", ["hold", "section"])
+def test_a_handler_that_a_program_around_python_has_put_in_its_place_stays(
+    holds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI ends its workers by SIGINT: Python names its own handler still, and to set that would take the place."""
+    set_handlers: list[int] = []
+
+    def noted(number: int, handler: object) -> object:
+        set_handlers.append(number)
+        return signal.signal(number, handler)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(interrupt_hold, "signal", noted)
+    monkeypatch.setattr(deferral, "signal", noted)
+    monkeypatch.setattr(deferral, "LOOK_NS", 0)
+
+    def use() -> list[int]:
+        set_handlers.clear()
+        with InterruptHold() if holds == "hold" else deferral.Lock():
+            pass
+        return list(set_handlers)
+
+    assert SIGINT in use()
+    monkeypatch.setitem(sys.modules, "uwsgi", ModuleType("uwsgi"))
+    assert SIGINT not in use()

@@ -24,7 +24,7 @@ from gc import get_threshold, set_threshold
 from threading import get_ident
 from time import monotonic_ns
 
-from allcores.system import forks
+from allcores.system import forks, host_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ _handled: tuple[int, ...] = (SIGINT,)
 _looked_ns = 0
 #: of each signal, whether it had one then
 _callable: list[bool] = []
+#: names a handler that the process does not have: see `host_signals`
+_not_set: Any = None
 #: handlers that stand back now, by their signals, or did so last
 _handlers: dict[int, Any] = {}
 #: signals that came meanwhile, and where
@@ -78,7 +80,7 @@ def enter() -> bool:
         try:
             for number in _handled:
                 handler = getsignal(number)
-                if callable(handler) and handler is not _note:
+                if callable(handler) and handler is not _note and handler is not _not_set:
                     # First, for from the next line on it may be asked for; and a handler of another signal, which may
                     # run at each of these lines, may set new ones.
                     _handlers[number] = handler
@@ -169,8 +171,9 @@ def _code_of(handler: Any) -> Any:
 
 def _look() -> None:
     """Look for handlers that the program has set since the last look."""
-    global _callable, _handled, _looked_ns
+    global _callable, _handled, _looked_ns, _not_set
     _looked_ns = monotonic_ns()
+    _not_set = host_signals.not_set()
     found = list(map(callable, map(getsignal, _signals)))
     if found != _callable:
         new = [number for number, handled in zip(_signals, found, strict=True) if handled and number not in _handled]

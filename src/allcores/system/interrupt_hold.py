@@ -10,6 +10,8 @@ import threading
 from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 from threading import get_ident
 
+from allcores.system import host_signals
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -34,7 +36,11 @@ class InterruptHold:
 
     def __enter__(self) -> None:
         self.torn = self._noted = False
-        self._holds = get_ident() == threading.main_thread().ident and getsignal(SIGINT) is default_int_handler
+        self._holds = (
+            get_ident() == threading.main_thread().ident
+            and getsignal(SIGINT) is default_int_handler
+            and host_signals.not_set() is None
+        )
         if self._holds:
             signal(SIGINT, self._note)
 
