@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-#: names of exception types -> how their message begins, a part of their traceback, and the note
-_HINTS = {
-    "BdbQuit": (
-        "",
-        "",
-        'allcores: a worker has no terminal for a debugger: with Pool(backend="serial") it runs in the program itself',
-    ),
-    "EOFError": (
-        "EOF when reading a line",
-        "",
-        "allcores: a worker has nothing to read on standard input: the program reads it, and hands over what it needs",
-    ),
-    "NameError": (
-        "name ",
-        'File "<string>"',
-        "allcores: what a function of a script names only in a text that it evaluates does not travel with it: name it"
-        " in the function as well, hand it over, or put both into a module",
-    ),
-}
-#: of pandas, for "@name" in `query` and `eval`; a column that is not there is told in other words
-_HINTS["UndefinedVariableError"] = ("local variable", "", _HINTS["NameError"][2])
-
-#: how messages begin of what was looked for among things that programs register: of csv, codecs, sqlite3 and spaCy
-_NOT_REGISTERED = (
-    ("Error", "unknown dialect"),
-    ("LookupError", "unknown encoding: "),
-    ("LookupError", "unknown error handler name "),
-    ("ProgrammingError", "Error binding parameter "),
-    ("InterfaceError", "Error binding parameter "),
-    ("ValueError", "[E002] Can't find factory for "),
+_NO_TERMINAL = (
+    'allcores: a worker has no terminal for a debugger: with Pool(backend="serial") it runs in the program itself'
 )
-_REGISTERED_BY_SCRIPT = (
+_NO_INPUT = (
+    "allcores: a worker has nothing to read on standard input: the program reads it, and hands over what it needs"
+)
+_NOT_NAMED = (
+    "allcores: what a function of a script names only in a text that it evaluates does not travel with it: name it"
+    " in the function as well, hand it over, or put both into a module"
+)
+_NOT_REGISTERED = (
     "allcores: what a script registers with a library is registered in the program alone: a worker has what a module"
     " registers that the function imports, and what Pool(setup=...) does"
+)
+#: name of an exception's type, how its message begins, a part of its traceback, and the note
+_HINTS = (
+    ("BdbQuit", "", "", _NO_TERMINAL),
+    ("EOFError", "EOF when reading a line", "", _NO_INPUT),
+    ("NameError", "name ", 'File "<string>"', _NOT_NAMED),
+    # of pandas, for "@name" in `query` and `eval`; a column that is not there is told in other words
+    ("UndefinedVariableError", "local variable", "", _NOT_NAMED),
+    # of csv, codecs, sqlite3 and spaCy
+    ("Error", "unknown dialect", "", _NOT_REGISTERED),
+    ("LookupError", "unknown encoding: ", "", _NOT_REGISTERED),
+    ("LookupError", "unknown error handler name ", "", _NOT_REGISTERED),
+    ("ProgrammingError", "Error binding parameter ", "", _NOT_REGISTERED),
+    ("InterfaceError", "Error binding parameter ", "", _NOT_REGISTERED),
+    ("ValueError", "[E002] Can't find factory for ", "", _NOT_REGISTERED),
 )
 
 
@@ -48,9 +42,7 @@ def hint_of(name: str, message: str, text: str) -> str | None:
         text: Its traceback.
     """
     kind = name.rpartition(".")[2]
-    begins, within, note = _HINTS.get(kind, (None, "", ""))
-    if begins is not None and message.startswith(begins) and within in text:
-        return note
-    if any(kind == its and message.startswith(begun) for its, begun in _NOT_REGISTERED):
-        return _REGISTERED_BY_SCRIPT
+    for its, begins, within, note in _HINTS:
+        if kind == its and message.startswith(begins) and within in text:
+            return note
     return None
