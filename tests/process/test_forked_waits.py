@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
-import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.process import pool_tasks as tasks
+from tests.process.forking import fork
 from tests.process.waiting import PATIENCE_S, Gate, wait_at
 
 import allcores
@@ -40,22 +39,14 @@ def in_fork(child: Callable[[], object], gate: Gate) -> int:
     Returns:
         0 if it returned, its exit code otherwise, and minus 14 if it waits.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, since Python 3.12
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(int(PATIENCE_S))
-            child()
-            code = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
+
+    def bounded() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(PATIENCE_S))
+        child()
+
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return fork(bounded)
     finally:
         gate.open()
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes, scripts
+from tests.process.forking import fork
 from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_strength, wait_gone
 
 import allcores
@@ -305,29 +306,6 @@ def test_sigterm_of_the_parent_leaves_nothing(tmp_path: Path, bell: Bell) -> Non
 
 
 # --- forks ----------------------------------------------------------------------------------------
-
-
-def fork(child: Callable[[], object]) -> int:
-    """Run `child` in a fork of this process; 0 if it returned, its exit code otherwise."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, since Python 3.12
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            child()
-            code = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
-    try:
-        _, status = os.waitpid(pid, 0)
-    except BaseException:  # the test's time is up
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-    return os.waitstatus_to_exitcode(status)
 
 
 def assert_equal(one: object, other: object) -> None:
